@@ -1,0 +1,3 @@
+"""Version of mmboxvis."""
+
+__version__ = '0.1.0'

@@ -1,0 +1,35 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _folder(variable: str, default: str, what: str) -> Path:
+    folder = Path(os.environ.get(variable, ROOT.parent / 'shared' / default))
+    if not folder.is_dir():
+        pytest.skip(f'{what} not found at {folder}; set {variable} to its folder')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def golden() -> Path:
+    """Folder with inputs and outputs of the released program."""
+    return _folder('MMBOXVIS_GOLDEN', 'golden', 'golden numbers')
+
+
+@pytest.fixture(scope='session')
+def real_data() -> Path:
+    """Folder with davis_mini and coco_mini."""
+    return _folder('MMBOXVIS_REAL_DATA', 'data', 'small real data')
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
