@@ -1,0 +1,3 @@
+"""Hooks and schedules."""
+
+from .hooks import *  # noqa: F403

@@ -1,0 +1,240 @@
+"""Predictions of all layers against the targets of a clip: matching, then losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmdet.utils import reduce_mean
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmboxvis.registry import MODELS, TASK_UTILS
+from mmboxvis.structures import AffinityPairs, ClipPredictions, ClipTargets, PseudoMasks
+
+# for each clip of the batch: matched queries and the instances they belong to
+LayerMatches = list[tuple[Tensor, Tensor]]
+
+
+class _Criterion(BaseModule):
+    """Matching and classification, which both kinds of supervision share.
+
+    B clips, L predictions (the initial queries' and one a layer), N instances of a clip, n of
+    them matched, Q queries, K classes, T frames, masks (h, w) predicted and (H, W) annotated.
+
+    Args:
+        assigner: config of the matcher.
+        cls_weight: weight of the classification loss.
+        no_object_weight: weight of the class *no object* in it.
+    """
+
+    def __init__(
+        self, *, assigner: dict, cls_weight: float = 2.0, no_object_weight: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.assigner = TASK_UTILS.build(assigner)
+        self.cls_weight = cls_weight
+        self.no_object_weight = no_object_weight
+
+    def _match(
+        self,
+        predictions: Sequence[ClipPredictions],
+        targets: Sequence[ClipTargets],
+        pseudo: Sequence[PseudoMasks | None],
+        threshold: float,
+    ) -> list[LayerMatches]:
+        """Matches every layer of every clip on its own; indexed [layer][clip]."""
+        by_clip = []
+        for i, target in enumerate(targets):
+            by_clip.append(
+                self.assigner.assign(
+                    torch.stack([layer.cls_logits[i].detach() for layer in predictions]),
+                    torch.stack([layer.mask_logits[i].detach() for layer in predictions]),
+                    target,
+                    pseudo[i],
+                    threshold,
+                )
+            )
+        return [list(layer) for layer in zip(*by_clip)]
+
+    def _loss_cls(
+        self, cls_logits: Tensor, targets: Sequence[ClipTargets], matches: LayerMatches
+    ) -> Tensor:
+        """Softmax cross-entropy over B * Q queries, weighted mean on this process."""
+        num_classes = cls_logits.shape[-1] - 1
+        labels = torch.full(
+            cls_logits.shape[:2], num_classes, dtype=torch.long, device=cls_logits.device
+        )
+        for row, target, (query_inds, gt_inds) in zip(labels, targets, matches, strict=True):
+            row[query_inds] = target.labels[gt_inds]
+        weight = cls_logits.new_ones(num_classes + 1, dtype=torch.float32)
+        weight[-1] = self.no_object_weight
+        return self.cls_weight * F.cross_entropy(
+            cls_logits.flatten(0, 1).float(), labels.flatten(), weight
+        )
+
+    @staticmethod
+    def _num_instances(targets: Sequence[ClipTargets], like: Tensor) -> Tensor:
+        """Instances of the batch, averaged over the processes, at least 1."""
+        return reduce_mean(like.new_tensor([float(sum(map(len, targets)))])).clamp(min=1)[0]
+
+
+def _matched_masks(mask_logits: Tensor, matches: LayerMatches) -> Tensor:
+    """Mask logits of the matched queries of all clips, (sum n, T, h, w) float32."""
+    return torch.cat(
+        [logits[queries] for logits, (queries, _) in zip(mask_logits, matches, strict=True)]
+    ).float()
+
+
+def _name_layers(layers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Joins the layers' losses: ``loss_x`` for the last, ``d{i}.loss_x`` for the others."""
+    named = dict(layers[-1])
+    for i, losses in enumerate(layers[:-1]):
+        named.update({f'd{i}.{name}': value for name, value in losses.items()})
+    return named
+
+
+@MODELS.register_module()
+class BoxSupervisedCriterion(_Criterion):
+    """Losses of BoxVIS: class, projection, pairwise affinity, pseudo masks (paper section 3).
+
+    All predictions carry the same weights and each is matched on its own; the affinity pairs and
+    the pseudo masks come from outside and are made once a step.
+
+    Args:
+        assigner: config of a :class:`BoxSupervisedAssigner`.
+        loss_proj: config of a :class:`ProjectionLoss`.
+        loss_pair: config of an :class:`STPALoss` or :class:`PairwiseAffinityLoss`, or ``None``.
+        loss_pseudo: config of a :class:`PseudoMaskLoss`, or ``None``.
+        kwargs: ``cls_weight`` and ``no_object_weight``.
+    """
+
+    def __init__(
+        self,
+        *,
+        assigner: dict,
+        loss_proj: dict,
+        loss_pair: dict | None = None,
+        loss_pseudo: dict | None = None,
+        **kwargs: float,
+    ) -> None:
+        super().__init__(assigner=assigner, **kwargs)
+        self.loss_proj = MODELS.build(loss_proj)
+        self.loss_pair = None if loss_pair is None else MODELS.build(loss_pair)
+        self.loss_pseudo = None if loss_pseudo is None else MODELS.build(loss_pseudo)
+
+    def forward(
+        self,
+        predictions: Sequence[ClipPredictions],
+        targets: Sequence[ClipTargets],
+        pseudo: Sequence[PseudoMasks] | None,
+        pairs: Sequence[AffinityPairs] | None,
+        threshold: float,
+    ) -> dict[str, Tensor]:
+        """Losses of all predictions.
+
+        Args:
+            predictions: L, batched.
+            targets: B.
+            pseudo: B, or ``None`` without a teacher.
+            pairs: B, or ``None`` without a pairwise loss.
+            threshold: score from which a pseudo mask supervises.
+
+        Returns:
+            ``loss_cls``, ``loss_proj``, ``loss_pair``, ``loss_mask``, ``loss_dice`` (those in use)
+            a layer, and ``pseudo_share``, ``pseudo_threshold``, ``pairs_per_instance`` for the log.
+        """
+        matches = self._match(predictions, targets, pseudo or [None] * len(targets), threshold)
+        num_instances = self._num_instances(targets, predictions[-1].mask_logits)
+        confident = None if pseudo is None else [mask.scores >= threshold for mask in pseudo]
+        layers = []
+        for prediction, matched in zip(predictions, matches, strict=True):
+            masks = _matched_masks(prediction.mask_logits, matched)
+            losses = dict(loss_cls=self._loss_cls(prediction.cls_logits, targets, matched))
+            box_masks = torch.cat([t.box_masks[gt] for t, (_, gt) in zip(targets, matched)])
+            losses['loss_proj'] = self.loss_proj(masks, box_masks, avg_factor=num_instances)
+            if pairs is not None:
+                losses['loss_pair'] = self._pair_loss(masks, matched, pairs)
+            if self.loss_pseudo is not None and pseudo is not None and confident is not None:
+                kept = torch.cat([sure[gt] for sure, (_, gt) in zip(confident, matched)])
+                pseudo_masks = torch.cat([p.masks[gt] for p, (_, gt) in zip(pseudo, matched)])
+                losses['loss_mask'], losses['loss_dice'] = self.loss_pseudo(
+                    masks[kept], pseudo_masks[kept], avg_factor=num_instances
+                )
+            layers.append(losses)
+        return {**_name_layers(layers), **self._figures(targets, confident, pairs, threshold)}
+
+    def _pair_loss(
+        self, masks: Tensor, matched: LayerMatches, pairs: Sequence[AffinityPairs]
+    ) -> Tensor:
+        """Mean over the clips of this process that keep a pair; 0, with a gradient, if none."""
+        total, num_clips = masks.sum() * 0, masks.new_zeros(())
+        parts = masks.split([len(gt) for _, gt in matched])
+        for logits, (_, gt), clip_pairs in zip(parts, matched, pairs, strict=True):
+            selected = clip_pairs.select(gt)
+            total = total + self.loss_pair(logits, selected)
+            num_clips = num_clips + (selected.counts().sum() > 0)
+        return total / num_clips.clamp(min=1)
+
+    @staticmethod
+    def _figures(
+        targets: Sequence[ClipTargets],
+        confident: Sequence[Tensor] | None,
+        pairs: Sequence[AffinityPairs] | None,
+        threshold: float,
+    ) -> dict[str, Tensor]:
+        """What the log shows beside the losses."""
+        like = targets[0].boxes
+        num = max(sum(map(len, targets)), 1)
+        figures = {}
+        if confident is not None:
+            figures['pseudo_share'] = torch.cat(list(confident)).sum() / num
+            figures['pseudo_threshold'] = like.new_tensor(threshold)
+        if pairs is not None:
+            kept = torch.stack([clip.counts().sum() for clip in pairs]).sum()
+            figures['pairs_per_instance'] = kept / num
+        return figures
+
+
+@MODELS.register_module()
+class MaskSupervisedCriterion(_Criterion):
+    """Losses of Mask2Former-VIS: class, mask and dice, against annotated masks.
+
+    Args:
+        assigner: config of a :class:`MaskAssigner`.
+        loss_mask: config of a :class:`PseudoMaskLoss`, which takes hard masks as well.
+        kwargs: ``cls_weight`` and ``no_object_weight``.
+    """
+
+    def __init__(self, *, assigner: dict, loss_mask: dict, **kwargs: float) -> None:
+        super().__init__(assigner=assigner, **kwargs)
+        self.loss_mask = MODELS.build(loss_mask)
+
+    def forward(
+        self, predictions: Sequence[ClipPredictions], targets: Sequence[ClipTargets]
+    ) -> dict[str, Tensor]:
+        """Losses of all predictions; every target must have masks."""
+        masks_of = []
+        for target in targets:
+            if target.masks is None:
+                raise ValueError(
+                    'pixel supervision needs masks: load them in the pipeline, or use BoxVIS'
+                )
+            masks_of.append(target.masks)
+        matches = self._match(predictions, targets, [None] * len(targets), 0.0)
+        num_instances = self._num_instances(targets, predictions[-1].mask_logits)
+        layers = []
+        for prediction, matched in zip(predictions, matches, strict=True):
+            loss_mask, loss_dice = self.loss_mask(
+                _matched_masks(prediction.mask_logits, matched),
+                torch.cat([masks[gt] for masks, (_, gt) in zip(masks_of, matched)]),
+                avg_factor=num_instances,
+            )
+            losses = dict(
+                loss_cls=self._loss_cls(prediction.cls_logits, targets, matched),
+                loss_mask=loss_mask,
+                loss_dice=loss_dice,
+            )
+            layers.append(losses)
+        return _name_layers(layers)

@@ -1,0 +1,171 @@
+"""BoxVIS: a student, its averaged teacher, and the losses between them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from mmdet.structures import TrackDataSample
+from torch import Tensor
+
+from mmboxvis.models.losses.functional import rgb_to_lab
+from mmboxvis.registry import MODELS, TASK_UTILS
+from mmboxvis.structures import AffinityPairs, ClipPredictions, ClipTargets, PseudoMasks
+
+from .base import BaseVIS
+
+
+@MODELS.register_module()
+class BoxVIS(BaseVIS):
+    """Learns masks from boxes (paper section 3).
+
+    The teacher is a copy of the student that :class:`EMATeacherHook` moves after it. It sees the
+    same frames; its last layer's masks, cut to the boxes, are the pseudo masks that supervise the
+    student where they are confident enough. The teacher is never trained, always in eval mode,
+    and not used for prediction.
+
+    Args:
+        network: config of a :class:`ClipNetwork`; student and teacher are made of it.
+        criterion: config of a :class:`BoxSupervisedCriterion`.
+        pseudo_masks: config of a :class:`PseudoMaskGenerator`, or ``None`` for a student alone
+            (the first two rows of the paper's Table 3). No teacher is built then.
+        confidence: config of a :class:`ConfidenceSchedule`: the score a pseudo mask needs.
+        released_boxes: fills boxes as the released program does, one pixel further right and
+            down, see :func:`mmboxvis.structures.boxes_to_masks`.
+        kwargs: see :class:`BaseVIS`.
+    """
+
+    def __init__(
+        self,
+        *,
+        network: dict,
+        criterion: dict,
+        pseudo_masks: dict | None,
+        confidence: dict | None = None,
+        released_boxes: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(network=network, **kwargs)
+        self.criterion = MODELS.build(criterion)
+        self.released_boxes = released_boxes
+        self.confidence = TASK_UTILS.build(confidence or dict(type='ConfidenceSchedule'))
+        self.pseudo_mask_generator = None
+        self.teacher = None
+        if pseudo_masks is not None:
+            self.pseudo_mask_generator = TASK_UTILS.build(pseudo_masks)
+            self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()
+        self.teacher_loaded = False
+        self.progress = 0.0
+
+    def init_weights(self) -> None:
+        """Initialises the student and copies it: both start as one."""
+        super().init_weights()
+        self.copy_student_to_teacher()
+
+    def train(self, mode: bool = True) -> BoxVIS:
+        """Sets the mode of all parts but the teacher, which stays in eval mode."""
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
+
+    @torch.no_grad()
+    def copy_student_to_teacher(self) -> None:
+        """Makes the teacher equal to the student, buffers included."""
+        if self.teacher is not None:
+            self.teacher.load_state_dict(self.student.state_dict())
+
+    @torch.no_grad()
+    def update_teacher(self, momentum: float) -> None:
+        """Moves the teacher: ``teacher += momentum * (student - teacher)``.
+
+        Only trained parameters move; buffers and frozen parameters are equal from the start.
+        """
+        if self.teacher is None:
+            return
+        pairs = [
+            (old, new)
+            for old, new in zip(self.teacher.parameters(), self.student.parameters())
+            if new.requires_grad
+        ]
+        torch._foreach_lerp_([old for old, _ in pairs], [new for _, new in pairs], momentum)
+
+    def set_progress(self, progress: float) -> None:
+        """Tells how far training is, 0 to 1, for the confidence schedule."""
+        self.progress = progress
+
+    def loss(
+        self, inputs: Tensor, data_samples: list[TrackDataSample], rgb: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Losses of all layers for a batch of clips with boxes.
+
+        Args:
+            inputs: (B, T, 3, H, W) normalised.
+            data_samples: B clips with ``bboxes``, ``labels`` and ``instances_ids`` a frame.
+            rgb: (B, T, 3, H, W), 0-255, black where padded.
+
+        Returns:
+            ``loss_*`` of the last layer, ``d0.loss_*`` ... of the others, and three figures for
+            the log: the share of confident pseudo masks, their threshold, and the kept pairs.
+        """
+        if rgb is None:
+            raise ValueError('BoxVIS needs the RGB frames: keep_rgb=True in the preprocessor')
+        targets = ClipTargets.from_data_samples(
+            data_samples,
+            tuple(inputs.shape[-2:]),
+            device=inputs.device,
+            released_boxes=self.released_boxes,
+        )
+        predictions = self.student(inputs)
+        threshold = self.confidence(self.progress)
+        pseudo = self._pseudo_masks(inputs, targets)
+        pairs = self._affinity_pairs(rgb, predictions[-1], targets)
+        return self.criterion(predictions, targets, pseudo, pairs, threshold)
+
+    @torch.no_grad()
+    def _pseudo_masks(self, inputs: Tensor, targets: list[ClipTargets]) -> list[PseudoMasks] | None:
+        if self.teacher is None or self.pseudo_mask_generator is None:
+            return None
+        prediction = self.teacher(inputs, last_only=True)[-1]
+        return [
+            self.pseudo_mask_generator(
+                prediction.cls_logits[i], prediction.mask_logits[i], target.labels, target.box_masks
+            )
+            for i, target in enumerate(targets)
+        ]
+
+    @torch.no_grad()
+    def _affinity_pairs(
+        self, rgb: Tensor, prediction: ClipPredictions, targets: list[ClipTargets]
+    ) -> list[AffinityPairs] | None:
+        loss_pair = self.criterion.loss_pair
+        if loss_pair is None:
+            return None
+        return [
+            loss_pair.build_pairs(
+                rgb_to_lab(rgb[i]),
+                prediction.mask_features[i].detach(),
+                target.boxes,
+                target.box_masks,
+            )
+            for i, target in enumerate(targets)
+        ]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self._rename_top_level(state_dict, prefix)
+        student, teacher = (
+            [name for name in state_dict if name.startswith(f'{prefix}{owner}.')]
+            for owner in ('student', 'teacher')
+        )
+        self.teacher_loaded = bool(teacher)
+        if self.teacher is None:
+            for name in teacher:
+                del state_dict[name]
+        elif not teacher:
+            for name in student:
+                rest = name[len(f'{prefix}student.') :]
+                state_dict[f'{prefix}teacher.{rest}'] = state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
