@@ -1,0 +1,277 @@
+"""Released checkpoints: reading them safely, loading them as a model, writing them back."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmboxvis.models.vis import BoxVIS
+from mmboxvis.models.vis.network_cfg import clip_network_cfg
+from mmboxvis.registry import MODELS
+
+from .official_keys import as_tensors, official_to_ours, ours_to_official, strip_owner
+
+# all that a pickle of numpy arrays in plain containers needs
+_ADMITTED = {
+    ('collections', 'OrderedDict'),
+    ('numpy', 'ndarray'),
+    ('numpy', 'dtype'),
+    ('numpy.core.multiarray', '_reconstruct'),
+    ('numpy.core.multiarray', 'scalar'),
+    ('numpy._core.multiarray', '_reconstruct'),
+    ('numpy._core.multiarray', 'scalar'),
+    ('numpy._core.numeric', '_frombuffer'),
+    ('numpy.core.numeric', '_frombuffer'),
+    ('_codecs', 'encode'),
+}
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Reads numpy arrays and plain containers, and refuses to call anything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ADMITTED:
+            raise pickle.UnpicklingError(
+                f'refused to load {module}.{name}: a checkpoint may hold numpy arrays and plain '
+                'containers only'
+            )
+        return super().find_class(module, name)
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Reads a released ``.pkl`` or ``.pth``, whatever container it keeps its tensors in.
+
+    Pickles are read with an unpickler that admits numpy arrays and plain containers only, torch
+    files with ``weights_only=True``: neither can run code.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it holds no tensors, or something that is not admitted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    data = path.read_bytes()
+    try:
+        if path.suffix == '.pkl':
+            content = _NumpyUnpickler(io.BytesIO(data), encoding='latin1').load()
+        else:
+            content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise ValueError(f'{path} is no readable checkpoint: {error}') from error
+    for key in ('model', 'state_dict'):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f'{path} holds no dict of tensors but {type(content).__name__}')
+    try:
+        return as_tensors(content)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f'{path} holds something else than tensors: {error}') from error
+
+
+def is_official(state: dict[str, Tensor]) -> bool:
+    """Whether tensor names are those of the released layout."""
+    return any(name.startswith(('sem_seg_head.', 'sem_seg_head_t.')) for name in state)
+
+
+def convert_official(
+    path: str | os.PathLike, which: str = 'both', *, keep_classes: bool = True
+) -> dict[str, Any]:
+    """Reads a released checkpoint as one that ``tools/test.py`` and ``load_from`` take.
+
+    Args:
+        path: a released BoxVIS, Mask2Former, Mask2Former-VIS or MinVIS file.
+        which: ``both`` keeps student and teacher, ``student`` drops the teacher, ``teacher`` puts
+            the teacher in the student's place.
+        keep_classes: ``False`` drops the class layer, as training on other classes needs.
+
+    Returns:
+        ``state_dict`` and ``meta``; what is no part of a network is kept in the meta, so that
+        :func:`to_official` can write the same file again.
+
+    Raises:
+        ValueError: where the file is no released checkpoint or lacks the part asked for.
+    """
+    state = read_checkpoint(path)
+    if not is_official(state):
+        raise ValueError(
+            f'{path} is not in the released layout (no "sem_seg_head." in it), it begins with '
+            f'{next(iter(state))!r}'
+        )
+    ours, extras = official_to_ours(state)
+    if which != 'both':
+        part = strip_owner(ours, which)
+        if not part:
+            raise ValueError(f'{path} has no {which}')
+        ours = {f'student.{name}': tensor for name, tensor in part.items()}
+    if not keep_classes:
+        ours = {name: tensor for name, tensor in ours.items() if '.cls_embed.' not in name}
+    return dict(state_dict=OrderedDict(ours), meta=dict(official_extras=extras))
+
+
+def to_official(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """State dict in the released layout of a checkpoint of ours."""
+    state = checkpoint.get('state_dict', checkpoint)
+    extras = checkpoint.get('meta', {}).get('official_extras', {})
+    network = {k: v for k, v in state.items() if k.startswith(('student.', 'teacher.'))}
+    return ours_to_official(network, extras)
+
+
+def save_whole(checkpoint: Any, path: str | os.PathLike) -> None:
+    """Writes a torch file, or a pickle of numpy arrays for ``.pkl``, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            if path.suffix == '.pkl':
+                model = {name: tensor.numpy() for name, tensor in checkpoint.items()}
+                pickle.dump(dict(model=model, matching_heuristics=True), file)
+            else:
+                torch.save(checkpoint, file)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def load_official(path: str | os.PathLike) -> BoxVIS:
+    """Builds the model that a released checkpoint belongs to and loads it.
+
+    All sizes are read off the tensors (number of heads: 8, which the tensors do not tell). A file
+    without a teacher gives a model whose teacher equals the student.
+
+    Args:
+        path: a released ``.pkl`` or ``.pth``.
+
+    Returns:
+        The model in eval mode on the CPU, with the position code that the file was trained with:
+        BoxVIS's own, or the common one where the file is no BoxVIS file.
+
+    Raises:
+        ValueError: where tensors are missing, left over or of a wrong shape; it names them.
+    """
+    converted = convert_official(path)
+    state = converted['state_dict']
+    student = strip_owner(state, 'student')
+    # only BoxVIS files carry a teacher or the counter of its confidence schedule
+    is_boxvis = any(name.startswith('teacher.') for name in state) or (
+        'criterion._iter' in converted['meta']['official_extras']
+    )
+    model = MODELS.build(
+        dict(
+            type='BoxVIS',
+            network=network_cfg_from(student, paired_frequencies=not is_boxvis),
+            criterion=dict(
+                type='BoxSupervisedCriterion',
+                assigner=dict(type='BoxSupervisedAssigner'),
+                loss_proj=dict(type='ProjectionLoss', loss_weight=5.0),
+                loss_pair=dict(type='STPALoss'),
+                loss_pseudo=dict(type='PseudoMaskLoss'),
+            ),
+            pseudo_masks=dict(type='PseudoMaskGenerator'),
+        )
+    )
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith('num_batches_tracked')]
+    if missing or unexpected:
+        raise ValueError(f'{path}: missing {missing[:20]}, left over {unexpected[:20]}')
+    return model.eval()
+
+
+def network_cfg_from(state: dict[str, Tensor], *, paired_frequencies: bool) -> dict[str, Any]:
+    """Config of the :class:`ClipNetwork` whose tensors these are.
+
+    Args:
+        state: our names without ``student.``.
+        paired_frequencies: see :class:`SinePositionalEncoding3D`; no tensor tells.
+    """
+
+    def count(prefix: str) -> int:
+        numbers = {
+            int(name[len(prefix) :].split('.')[0]) for name in state if name.startswith(prefix)
+        }
+        return len(numbers)
+
+    heads, levels = 8, count('track_head.pixel_decoder.input_convs.')
+    decoder = 'track_head.transformer_decoder.layers.'
+    encoder = 'track_head.pixel_decoder.encoder.layers.'
+    num_queries, channels = state['track_head.query_feat.weight'].shape
+    backbone, in_channels = (_swin_cfg if _is_swin(state) else _resnet_cfg)(state)
+    weights = state[f'{encoder}0.self_attn.attention_weights.weight']
+    return clip_network_cfg(
+        backbone=backbone,
+        in_channels=in_channels,
+        num_classes=len(state['track_head.cls_embed.bias']) - 1,
+        num_queries=num_queries,
+        channels=channels,
+        mask_channels=len(state['track_head.pixel_decoder.mask_feature.bias']),
+        num_heads=heads,
+        num_points=len(weights) // (heads * levels),
+        encoder_layers=count(encoder),
+        encoder_ffn=len(state[f'{encoder}0.ffn.layers.0.0.bias']),
+        decoder_layers=count(decoder),
+        decoder_ffn=len(state[f'{decoder}0.ffn.layers.0.0.bias']),
+        paired_frequencies=paired_frequencies,
+    )
+
+
+def _is_swin(state: dict[str, Tensor]) -> bool:
+    return 'backbone.patch_embed.projection.weight' in state
+
+
+_RESNET_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+
+
+def _blocks(state: dict[str, Tensor], prefix: str) -> int:
+    return len({n[len(prefix) :].split('.')[0] for n in state if n.startswith(prefix)})
+
+
+def _resnet_cfg(state: dict[str, Tensor]) -> tuple[dict[str, Any], list[int]]:
+    blocks = tuple(_blocks(state, f'backbone.layer{stage}.') for stage in (1, 2, 3, 4))
+    if blocks not in _RESNET_DEPTHS:
+        raise ValueError(f'a ResNet with {blocks} blocks a stage is none of 50, 101, 152')
+    in_channels = [len(state[f'backbone.layer{stage}.0.conv3.weight']) for stage in (1, 2, 3, 4)]
+    backbone = dict(
+        type='ResNet',
+        depth=_RESNET_DEPTHS[blocks],
+        stem_channels=len(state['backbone.conv1.weight']),
+        base_channels=len(state['backbone.layer1.0.conv1.weight']),
+        num_stages=4,
+        out_indices=(0, 1, 2, 3),
+        frozen_stages=-1,
+        norm_cfg=dict(type='BN', requires_grad=False),
+        norm_eval=True,
+        style='pytorch',
+    )
+    return backbone, in_channels
+
+
+def _swin_cfg(state: dict[str, Tensor]) -> tuple[dict[str, Any], list[int]]:
+    tables = [
+        state[f'backbone.stages.{s}.blocks.0.attn.w_msa.relative_position_bias_table']
+        for s in range(4)
+    ]
+    dims = len(state['backbone.patch_embed.projection.weight'])
+    backbone = dict(
+        type='SwinTransformer',
+        embed_dims=dims,
+        depths=[_blocks(state, f'backbone.stages.{stage}.blocks.') for stage in range(4)],
+        num_heads=[table.shape[1] for table in tables],
+        window_size=(round(len(tables[0]) ** 0.5) + 1) // 2,
+        mlp_ratio=len(state['backbone.stages.0.blocks.0.ffn.layers.0.0.bias']) // dims,
+        drop_path_rate=0.3,
+        patch_norm='backbone.patch_embed.norm.weight' in state,
+        out_indices=(0, 1, 2, 3),
+    )
+    return backbone, [dims * 2**stage for stage in range(4)]
