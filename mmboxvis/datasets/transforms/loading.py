@@ -1,0 +1,120 @@
+"""Frames and annotations of a clip into memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+from pycocotools import mask as mask_utils
+
+from mmboxvis.registry import TRANSFORMS
+
+from ..video_frames import FrameError, read_frame
+from ..video_json import AnnotationError
+from .instances import boxes_from_masks, keep_instances
+
+
+@TRANSFORMS.register_module()
+class LoadClipFrames(BaseTransform):
+    """Decodes the frames of a clip, each file once.
+
+    Adds ``imgs`` and ``ori_shape``.
+
+    Raises:
+        FrameError: if a frame is missing, unreadable, or of another size than the annotation
+            file or the other frames say.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds the frames; see the class."""
+        name, decoded = results['video_name'], {}
+        expected = results.get('frame_size')
+        for path, frame in zip(results['img_paths'], results['frame_ids'], strict=True):
+            if path in decoded:
+                continue
+            decoded[path] = image = read_frame(path, video=name, frame=frame)
+            expected = expected or image.shape[:2]
+            if image.shape[:2] != tuple(expected):
+                raise FrameError(
+                    f'video {name!r}, frame {frame}: {path} is {image.shape[0]}x{image.shape[1]}, '
+                    f'expected {expected[0]}x{expected[1]} (height x width) from the annotation '
+                    'file or the other frames; resize the frames or correct height and width '
+                    '(an EXIF orientation in the image swaps them)'
+                )
+        imgs = [decoded[path] for path in results['img_paths']]
+        return dict(results, imgs=imgs, ori_shape=imgs[0].shape[:2])
+
+
+@TRANSFORMS.register_module()
+class LoadClipAnnotations(BaseTransform):
+    """Cuts the instances of the video to the frames of the clip.
+
+    Instances seen in none of these frames are dropped. Masks are decoded only where the data set
+    asks for them (``load_masks`` or ``box_source='mask'``); with ``box_source='mask'`` boxes are
+    those of the masks. N x T x H x W bytes are needed for masks, nothing else is large.
+
+    Raises:
+        AnnotationError: if a mask cannot be decoded.
+    """
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds ``gt_*``; see the class."""
+        instances, frames = results['instances'], np.asarray(results['frame_ids'])
+        seen = instances.valid[:, frames].any(1)
+        loaded = dict(
+            results,
+            gt_ids=instances.ids[seen],
+            gt_labels=instances.labels[seen],
+            gt_bboxes=instances.boxes[seen][:, frames],
+            gt_valid=instances.valid[seen][:, frames],
+        )
+        del loaded['instances']
+        from_masks = results['box_source'] == 'mask'
+        if not (results['load_masks'] or from_masks):
+            return loaded
+        masks = self._decode(results, np.flatnonzero(seen), frames)
+        loaded['gt_masks'] = masks
+        if not from_masks:
+            return loaded
+        boxes, valid = boxes_from_masks(masks)
+        return keep_instances(dict(loaded, gt_bboxes=boxes, gt_valid=valid), np.any(valid, axis=1))
+
+    def _decode(self, results: dict[str, Any], rows: np.ndarray, frames: np.ndarray) -> np.ndarray:
+        height, width = results['imgs'][0].shape[:2]
+        instances = results['instances']
+        masks = np.zeros((len(rows), len(frames), height, width), np.uint8)
+        for slot, row in enumerate(rows):
+            for t, frame in enumerate(frames):
+                entry = instances.segmentations[row][frame]
+                if entry is None:
+                    continue
+                try:
+                    masks[slot, t] = decode_mask(entry, (height, width))
+                except (TypeError, ValueError, KeyError, IndexError) as error:
+                    raise AnnotationError(
+                        f'video {results["video_name"]!r}, annotation {instances.ids[row]}, frame '
+                        f'{frame}, field segmentations: not a run-length or polygon list of a '
+                        f'{height}x{width} frame: {error}'
+                    ) from error
+        return masks
+
+
+def decode_mask(entry: dict[str, Any] | list[Any], size: tuple[int, int]) -> np.ndarray:
+    """A COCO run-length (compressed or not) or list of polygons to (H, W) uint8.
+
+    Raises:
+        ValueError: if a polygon has fewer than three corners, or the runs do not fill the frame.
+    """
+    height, width = size
+    if isinstance(entry, list):
+        # fewer numbers would be read as a box, or end in an exception without a type
+        if not entry or any(len(polygon) < 6 or len(polygon) % 2 for polygon in entry):
+            raise ValueError('a polygon needs x, y of at least three corners')
+        rles = mask_utils.frPyObjects(entry, height, width)
+        return mask_utils.decode(mask_utils.merge(rles))
+    if isinstance(entry['counts'], list):
+        if sum(entry['counts']) != height * width:
+            raise ValueError(f'runs cover {sum(entry["counts"])} pixels')
+        entry = mask_utils.frPyObjects(entry, height, width)
+    return mask_utils.decode(entry)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from mmboxvis.datasets import BVISD, MixedSampler
+from mmboxvis.datasets.bvisd import merge_into_bvisd, split_training_json
+from mmboxvis.datasets.categories import BVISD_CLASSES
+
+
+def test_mixed_set(tiny_json, tiny_images, write_json, tmp_path):
+    tiny_json['categories'][0]['name'] = 'truck'
+    path = write_json(tiny_json)
+    part = dict(ann_file=path, img_root=str(tiny_images))
+    mixed = BVISD(ytvis=part, lazy_init=True)
+    mixed.full_init()
+    assert mixed.metainfo['classes'] == BVISD_CLASSES
+    labels = mixed.datasets[0].get_data_info(0)['instances'].labels
+    assert [BVISD_CLASSES[label] for label in labels] == ['person', 'vehicle']
+    tiny_json['categories'][0]['name'] = 'Bicycle'
+    both = BVISD(ytvis=None, ovis=dict(part, ann_file=write_json(tiny_json)))
+    labels = both.datasets[0].get_data_info(0)['instances'].labels
+    assert [BVISD_CLASSES[label] for label in labels] == ['person', 'motorbike']
+    assert MixedSampler(both, [1.0], seed=0).sizes == [2]
+    with pytest.raises(ValueError, match='at least one'):
+        BVISD()
+
+
+def make_json(num_videos: int, categories: int, length: int = 10) -> dict:
+    return dict(
+        videos=[dict(id=v, file_names=['f'] * length) for v in range(num_videos)],
+        categories=[dict(id=c, name=str(c)) for c in range(categories)],
+        annotations=[dict(id=v, video_id=v, category_id=v % categories) for v in range(num_videos)],
+    )
+
+
+def test_split_quota():
+    """50 videos, 2 categories: q = 2*5//2 = 5, and a category stops once its count passes q."""
+    content = make_json(50, 2)
+    before = copy.deepcopy(content)
+    train, valid = split_training_json(content)
+    assert content == before
+    assert len(valid['videos']) == 2 * 6 and len(train['videos']) == 38
+    assert [v['id'] for v in valid['videos']] == list(range(12))
+    doubled = split_training_json(content, double_quota=True)[1]
+    assert len(doubled['videos']) == 2 * 11
+
+
+def test_split_counts_every_annotation_and_skips_long_videos():
+    content = make_json(50, 2)
+    content['videos'][0]['file_names'] = ['f'] * 101
+    # all further annotations of video 1 count for category 1 at once
+    content['annotations'] += [dict(id=100 + k, video_id=1, category_id=1) for k in range(3)]
+    content['annotations'].sort(key=lambda a: a['video_id'])
+    train, valid = split_training_json(content)
+    ids = {v['id'] for v in valid['videos']}
+    assert 0 not in ids and 1 in ids
+    assert sum(i % 2 for i in ids) == 3 and sum(not i % 2 for i in ids) == 6
+    assert {a['video_id'] for a in valid['annotations']} == ids
+    assert not ids & {v['id'] for v in train['videos']}
+
+
+def test_split_leaves_unannotated_videos_out():
+    content = make_json(20, 1)
+    content['annotations'] = content['annotations'][:10]
+    train, valid = split_training_json(content)
+    assert len(train['videos']) + len(valid['videos']) == 10
+
+
+def test_merge_renumbers(tiny_json):
+    other = copy.deepcopy(tiny_json)
+    tiny_json['annotations'] += [dict(id=99, video_id=2, category_id=6, iscrowd=0, bboxes=[None])]
+    other['annotations'][0]['category_id'] = 21
+    merged = merge_into_bvisd([('coco', tiny_json, 'a'), ('ovis', other, '')])
+    assert [v['id'] for v in merged['videos']] == [1, 2, 3, 4]
+    assert merged['videos'][0]['file_names'][0] == 'a/walk/0.png'
+    ids = [a['id'] for a in merged['annotations']]
+    assert ids == list(range(1, len(ids) + 1))
+    assert {a['video_id'] for a in merged['annotations']} == {1, 2, 3, 4}
+    by_id = {c['id']: c['name'] for c in merged['categories']}
+    names = [by_id[a['category_id']] for a in merged['annotations']]
+    assert names == ['person', 'airplane', 'airplane', 'vehicle', 'motorbike', 'horse', 'horse']
