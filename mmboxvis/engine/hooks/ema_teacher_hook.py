@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol, cast
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -12,8 +13,20 @@ from torch import nn
 from mmboxvis.registry import HOOKS
 
 
-def _unwrap(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+class _WithTeacher(Protocol):
+    """What the hook asks of a model."""
+
+    teacher_loaded: bool
+
+    def copy_student_to_teacher(self) -> None: ...
+
+    def update_teacher(self, momentum: float) -> None: ...
+
+    def set_progress(self, progress: float) -> None: ...
+
+
+def _unwrap(model: nn.Module) -> _WithTeacher:
+    return cast(_WithTeacher, model.module if is_model_wrapper(model) else model)
 
 
 @HOOKS.register_module()

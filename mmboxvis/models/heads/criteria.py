@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmboxvis.registry import MODELS, TASK_UTILS
 from mmboxvis.structures import AffinityPairs, ClipPredictions, ClipTargets, PseudoMasks
@@ -87,6 +88,51 @@ def _matched_masks(mask_logits: Tensor, matches: LayerMatches) -> Tensor:
     ).float()
 
 
+@dataclass(frozen=True)
+class _MatchedTruth:
+    """What the matched instances of all clips are compared with, one after another.
+
+    Attributes:
+        box_masks: (sum n, T, H, W).
+        confident: (m,) int64, the instances whose pseudo masks supervise.
+        pseudo_masks: (m, T, H, W), theirs, or ``None`` without a teacher.
+        pairs: one a clip, or ``None`` without a pairwise loss.
+    """
+
+    box_masks: Tensor
+    confident: Tensor | None
+    pseudo_masks: Tensor | None
+    pairs: list[AffinityPairs] | None
+
+    @classmethod
+    def of(
+        cls,
+        targets: Sequence[ClipTargets],
+        pseudo: Sequence[PseudoMasks] | None,
+        confident: Sequence[Tensor] | None,
+        pairs: Sequence[AffinityPairs] | None,
+        matched: LayerMatches,
+    ) -> _MatchedTruth:
+        """Brings the truth into the order of the matches."""
+
+        def in_order(values: Sequence[Tensor]) -> Tensor:
+            return torch.cat(
+                [x if len(gt) == len(x) else x[gt] for x, (_, gt) in zip(values, matched)]
+            )
+
+        kept = pseudo_masks = None
+        if pseudo is not None and confident is not None:
+            kept = in_order(confident).nonzero().flatten()
+            pseudo_masks = in_order([clip.masks for clip in pseudo])[kept]
+        clip_pairs = None
+        if pairs is not None:
+            clip_pairs = [
+                clip if len(gt) == len(target) else clip.select(gt)
+                for clip, target, (_, gt) in zip(pairs, targets, matched)
+            ]
+        return cls(in_order([t.box_masks for t in targets]), kept, pseudo_masks, clip_pairs)
+
+
 def _name_layers(layers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Joins the layers' losses: ``loss_x`` for the last, ``d{i}.loss_x`` for the others."""
     named = dict(layers[-1])
@@ -147,34 +193,42 @@ class BoxSupervisedCriterion(_Criterion):
         """
         matches = self._match(predictions, targets, pseudo or [None] * len(targets), threshold)
         num_instances = self._num_instances(targets, predictions[-1].mask_logits)
-        confident = None if pseudo is None else [mask.scores >= threshold for mask in pseudo]
+        confident = None
+        if pseudo is not None:
+            confident = [(clip.scores >= threshold) & (clip.query_inds >= 0) for clip in pseudo]
         layers = []
+        truth = None
         for prediction, matched in zip(predictions, matches, strict=True):
+            # matches come in the order of the instances, so with N <= Q all layers share the truth
+            if truth is None or len(truth.box_masks) < sum(map(len, targets)):
+                truth = _MatchedTruth.of(targets, pseudo, confident, pairs, matched)
             masks = _matched_masks(prediction.mask_logits, matched)
-            losses = dict(loss_cls=self._loss_cls(prediction.cls_logits, targets, matched))
-            box_masks = torch.cat([t.box_masks[gt] for t, (_, gt) in zip(targets, matched)])
-            losses['loss_proj'] = self.loss_proj(masks, box_masks, avg_factor=num_instances)
-            if pairs is not None:
-                losses['loss_pair'] = self._pair_loss(masks, matched, pairs)
-            if self.loss_pseudo is not None and pseudo is not None and confident is not None:
-                kept = torch.cat([sure[gt] for sure, (_, gt) in zip(confident, matched)])
-                pseudo_masks = torch.cat([p.masks[gt] for p, (_, gt) in zip(pseudo, matched)])
+            losses = dict(
+                loss_cls=self._loss_cls(prediction.cls_logits, targets, matched),
+                loss_proj=self.loss_proj(masks, truth.box_masks, avg_factor=num_instances),
+            )
+            if self.loss_pair is not None and truth.pairs is not None:
+                losses['loss_pair'] = self._pair_loss(self.loss_pair, masks, matched, truth.pairs)
+            if self.loss_pseudo is not None and truth.pseudo_masks is not None:
                 losses['loss_mask'], losses['loss_dice'] = self.loss_pseudo(
-                    masks[kept], pseudo_masks[kept], avg_factor=num_instances
+                    masks[truth.confident], truth.pseudo_masks, avg_factor=num_instances
                 )
             layers.append(losses)
         return {**_name_layers(layers), **self._figures(targets, confident, pairs, threshold)}
 
+    @staticmethod
     def _pair_loss(
-        self, masks: Tensor, matched: LayerMatches, pairs: Sequence[AffinityPairs]
+        loss_pair: nn.Module,
+        masks: Tensor,
+        matched: LayerMatches,
+        pairs: Sequence[AffinityPairs],
     ) -> Tensor:
         """Mean over the clips of this process that keep a pair; 0, with a gradient, if none."""
         total, num_clips = masks.sum() * 0, masks.new_zeros(())
         parts = masks.split([len(gt) for _, gt in matched])
-        for logits, (_, gt), clip_pairs in zip(parts, matched, pairs, strict=True):
-            selected = clip_pairs.select(gt)
-            total = total + self.loss_pair(logits, selected)
-            num_clips = num_clips + (selected.counts().sum() > 0)
+        for logits, clip_pairs in zip(parts, pairs, strict=True):
+            total = total + loss_pair(logits, clip_pairs)
+            num_clips = num_clips + (clip_pairs.counts().sum() > 0)
         return total / num_clips.clamp(min=1)
 
     @staticmethod

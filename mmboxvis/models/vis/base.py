@@ -42,8 +42,9 @@ class BaseVIS(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
+        # built here: mmengine would look in its own registry wherever no default scope is set
         super().__init__(
-            data_preprocessor=data_preprocessor or dict(type='ClipDataPreprocessor'),
+            data_preprocessor=MODELS.build(data_preprocessor or dict(type='ClipDataPreprocessor')),
             init_cfg=init_cfg,
         )
         self.student = MODELS.build(network)
@@ -65,13 +66,15 @@ class BaseVIS(BaseModel):
                 ``pred_video`` each, ``tensor`` the list of :class:`ClipPredictions`.
             rgb: (B, T, 3, H, W) 0-255, needed by ``loss``.
         """
-        if mode == 'loss':
-            return self.loss(inputs, data_samples, rgb)
-        if mode == 'predict':
-            return self.predict(inputs, data_samples)
         if mode == 'tensor':
             return self.student(inputs)
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        if mode not in ('loss', 'predict'):
+            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        if data_samples is None:
+            raise ValueError(f'mode {mode!r} needs data_samples')
+        if mode == 'loss':
+            return self.loss(inputs, data_samples, rgb)
+        return self.predict(inputs, data_samples)
 
     def loss(
         self, inputs: Tensor, data_samples: list[TrackDataSample], rgb: Tensor | None

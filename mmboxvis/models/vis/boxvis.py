@@ -113,7 +113,7 @@ class BoxVIS(BaseVIS):
             raise ValueError('BoxVIS needs the RGB frames: keep_rgb=True in the preprocessor')
         targets = ClipTargets.from_data_samples(
             data_samples,
-            tuple(inputs.shape[-2:]),
+            (inputs.shape[-2], inputs.shape[-1]),
             device=inputs.device,
             released_boxes=self.released_boxes,
         )

@@ -32,6 +32,6 @@ class Mask2FormerVIS(BaseVIS):
     ) -> dict[str, Tensor]:
         """Losses of all layers for a batch of clips with masks."""
         targets = ClipTargets.from_data_samples(
-            data_samples, tuple(inputs.shape[-2:]), device=inputs.device
+            data_samples, (inputs.shape[-2], inputs.shape[-1]), device=inputs.device
         )
         return self.criterion(self.student(inputs), targets)

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from mmboxvis.models.trackers import (
     BaseTracker,
+    Candidates,
+    OverlapTracker,
+    WindowScores,
     mask_quality,
     mask_quality_counts,
-    select_candidates,
 )
 from mmboxvis.registry import TASK_UTILS
 from mmboxvis.structures import FrameFeatures, VideoPrediction
@@ -39,25 +41,45 @@ class TrackedFrame:
         size: (h, w) of the frame as the network got it, before padding.
         mask_logits: (M, h / 4, w / 4) of the padded frame.
         track_ids: (M,) int64.
+        tracked: what the tracker returned.
     """
 
     index: int
     size: tuple[int, int]
     mask_logits: Tensor
     track_ids: Tensor
+    tracked: Any
 
 
 @dataclass
 class _TrackMasks:
-    """Encoded masks and pixel counts of the tracks of one video; grows with the RLEs only."""
+    """Encoded masks and pixel counts of the tracks of one video; grows with the RLEs only.
+
+    Attributes:
+        segmentations: RLEs by track id and frame.
+        counts: (2,) sums of :func:`mask_quality_counts` by track id.
+        windows: scores of a tracker whose tracks come and go, ``None`` for the others.
+    """
 
     segmentations: dict[int, dict[int, RLE]] = field(default_factory=dict)
     counts: dict[int, Tensor] = field(default_factory=dict)
+    windows: WindowScores | None = None
 
     def add(self, frame: int, track_ids: list[int], rles: list[RLE], counts: Tensor) -> None:
         for track_id, rle, count in zip(track_ids, rles, counts, strict=True):
             self.segmentations.setdefault(track_id, {})[frame] = rle
             self.counts[track_id] = self.counts.get(track_id, 0) + count
+
+    def candidates(self, tracker: BaseTracker) -> Candidates:
+        """What to report: class scores times mask quality, best first."""
+        if self.windows is not None:
+            return tracker.select(self.windows.scores().cpu())
+        found = tracker.select(tracker.scores().cpu())
+        none = torch.zeros(2, dtype=torch.long)
+        counts = [self.counts.get(i, none) for i in found.query_inds.tolist()]
+        scores = found.scores.double() * mask_quality(torch.stack([*counts, none])[:-1]).double()
+        order = scores.argsort(descending=True, stable=True)
+        return Candidates(found.query_inds[order], found.labels[order], scores[order])
 
 
 def encode_masks(masks: Tensor) -> list[RLE]:
@@ -79,17 +101,17 @@ class VideoPredictor:
     Which queries are worth encoding is known for sure only when the video ends. A video of up to
     ``buffer_frames`` frames is therefore encoded at the end, exactly; in a longer one each full
     buffer is encoded for all queries that so far score at least ``prune_score`` in any class, or
-    are among the ``2 * min_tracks`` best. ``prune_score=0`` encodes them all.
+    are among the ``prune_best`` best. ``prune_score=0`` encodes them all, as is always done for a
+    tracker that chooses its tracks itself.
 
     Args:
         model: gives the network (``student``) and the preprocessor.
         tracker: config of a tracker.
         clip_length: T, frames a clip; 1 is MinVIS.
         clip_stride: distance between the first frames of two clips, at most T.
-        score_thr: pairs of query and class above it are all reported.
-        min_tracks: at least so many are reported.
         buffer_frames: finished frames kept before they are encoded, Q*h*w floats each.
         prune_score: see above.
+        prune_best: see above.
     """
 
     def __init__(
@@ -99,10 +121,9 @@ class VideoPredictor:
         tracker: dict | None = None,
         clip_length: int = 3,
         clip_stride: int = 1,
-        score_thr: float = 0.05,
-        min_tracks: int = 10,
         buffer_frames: int = 40,
         prune_score: float = 0.01,
+        prune_best: int = 20,
     ) -> None:
         if not 1 <= clip_stride <= clip_length:
             raise ValueError(
@@ -112,10 +133,9 @@ class VideoPredictor:
         self.model = model
         self.clip_length = clip_length
         self.clip_stride = clip_stride
-        self.score_thr = score_thr
-        self.min_tracks = min_tracks
         self.buffer_frames = buffer_frames
         self.prune_score = prune_score
+        self.prune_best = prune_best
         self.tracker: BaseTracker = TASK_UTILS.build(
             dict(tracker or dict(type='QueryTracker')), default_args=dict(stride=clip_stride)
         )
@@ -135,21 +155,21 @@ class VideoPredictor:
         Returns:
             The tracks with scores of classification times mask quality.
         """
-        masks = _TrackMasks()
+        by_window = isinstance(self.tracker, OverlapTracker)
+        masks = _TrackMasks(windows=WindowScores() if by_window else None)
         buffer: deque[TrackedFrame] = deque()
         num_frames, flushed = 0, False
         for frame in self.stream(frames):
             buffer.append(frame)
             num_frames += 1
             if len(buffer) > self.buffer_frames:
-                self._encode(buffer, self._promising(self.tracker.scores()), ori_shape, masks)
+                self._encode(buffer, self._promising(), ori_shape, masks)
                 flushed = True
-        if not num_frames:
-            return self._to_prediction(video_id, ori_shape, 0, masks, torch.zeros(0, 1))
-        scores = self.tracker.scores()
-        keep = self._promising(scores) if flushed else self._reported(scores)
-        self._encode(buffer, keep, ori_shape, masks)
-        return self._to_prediction(video_id, ori_shape, num_frames, masks, scores)
+        if num_frames:
+            self._encode(
+                buffer, self._promising() if flushed else self._reported(), ori_shape, masks
+            )
+        return self._to_prediction(video_id, ori_shape, num_frames, masks)
 
     @torch.no_grad()
     def stream(self, frames: Iterable[np.ndarray]) -> Iterator[TrackedFrame]:
@@ -165,7 +185,7 @@ class VideoPredictor:
         for mask_frames, size, num_frames in self._run_clips(frames):
             # frames past the end repeat the last one of a video shorter than a clip
             for tracked in mask_frames[: num_frames - finished]:
-                yield TrackedFrame(finished, size, *self.tracker.unpack(tracked))
+                yield TrackedFrame(finished, size, *self.tracker.unpack(tracked), tracked)
                 finished += 1
 
     def _run_clips(
@@ -205,13 +225,14 @@ class VideoPredictor:
         clip = prediction.clip(0)
         return self.tracker.update(clip.cls_logits, clip.mask_logits, clip.embeds, start=start)
 
-    def _reported(self, scores: Tensor) -> set[int]:
-        candidates = select_candidates(scores, self.score_thr, self.min_tracks)
-        return set(candidates.query_inds.tolist())
+    def _reported(self) -> set[int]:
+        """Tracks that would be reported if the video ended here."""
+        return set(self.tracker.select(self.tracker.scores()).query_inds.tolist())
 
-    def _promising(self, scores: Tensor) -> set[int]:
-        best = scores.amax(1)
-        top = best.topk(min(2 * self.min_tracks, len(best))).indices.tolist()
+    def _promising(self) -> set[int]:
+        """Tracks that may be reported when the video ends."""
+        best = self.tracker.scores().amax(1)
+        top = best.topk(min(self.prune_best, len(best))).indices.tolist()
         return {*top, *(best >= self.prune_score).nonzero().flatten().tolist()}
 
     def _encode(
@@ -224,27 +245,29 @@ class VideoPredictor:
         """Enlarges, counts and encodes the kept tracks of all buffered frames; empties it."""
         while buffer:
             frame = buffer.popleft()
-            logits = frame.mask_logits
-            # bilinear resizing raises no maximum: below -1 nothing is counted and nothing drawn
-            visible = (logits.amax((-2, -1)) > -1).tolist()
-            rows = [
-                row
-                for row, track_id in enumerate(frame.track_ids.tolist())
-                if visible[row] and track_id in keep
-            ]
+            if masks.windows is not None:
+                rows = list(range(len(frame.track_ids)))
+                masks.windows.add(frame.tracked, self.enlarge(frame.mask_logits, frame.size))
+            else:
+                # bilinear resizing raises no maximum: below -1 nothing is counted, nothing drawn
+                visible = (frame.mask_logits.amax((-2, -1)) > -1).tolist()
+                ids = frame.track_ids.tolist()
+                rows = [row for row, track in enumerate(ids) if visible[row] and track in keep]
             step = max(1, _MAX_PIXELS // (ori_shape[0] * ori_shape[1]))
             for begin in range(0, len(rows), step):
-                part = rows[begin : begin + step]
-                enlarged = self.enlarge(logits[part], frame.size)
-                final = F.interpolate(
-                    enlarged[None], ori_shape, mode='bilinear', align_corners=False
-                )[0]
-                masks.add(
-                    frame.index,
-                    frame.track_ids[part].tolist(),
-                    encode_masks(final > 0),
-                    mask_quality_counts(enlarged).cpu(),
-                )
+                self._encode_rows(frame, rows[begin : begin + step], ori_shape, masks)
+
+    def _encode_rows(
+        self, frame: TrackedFrame, rows: list[int], ori_shape: tuple[int, int], masks: _TrackMasks
+    ) -> None:
+        enlarged = self.enlarge(frame.mask_logits[rows], frame.size)
+        final = F.interpolate(enlarged[None], ori_shape, mode='bilinear', align_corners=False)[0]
+        masks.add(
+            frame.index,
+            frame.track_ids[rows].tolist(),
+            encode_masks(final > 0),
+            mask_quality_counts(enlarged).cpu(),
+        )
 
     def enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """(M, h, w) logits to the network's input size, cut to the un-padded frame."""
@@ -253,30 +276,21 @@ class VideoPredictor:
         return full[0, :, : size[0], : size[1]]
 
     def _to_prediction(
-        self,
-        video_id: int,
-        ori_shape: tuple[int, int],
-        num_frames: int,
-        masks: _TrackMasks,
-        scores: Tensor,
+        self, video_id: int, ori_shape: tuple[int, int], num_frames: int, masks: _TrackMasks
     ) -> VideoPrediction:
-        candidates = select_candidates(scores.cpu(), self.score_thr, self.min_tracks)
-        ids = candidates.query_inds.tolist()
-        none = torch.zeros(2, dtype=torch.long)
-        counts = torch.stack([masks.counts.get(i, none) for i in ids] or [none])[: len(ids)]
-        final = candidates.scores.double() * mask_quality(counts).double()
-        order = final.argsort(descending=True, stable=True)
+        none = torch.zeros(0, dtype=torch.long)
+        found = masks.candidates(self.tracker) if num_frames else Candidates(none, none, none)
         segmentations = [
-            [self._drawn(masks.segmentations.get(ids[i], {}).get(t)) for t in range(num_frames)]
-            for i in order.tolist()
+            [self._drawn(masks.segmentations.get(i, {}).get(t)) for t in range(num_frames)]
+            for i in found.query_inds.tolist()
         ]
         return VideoPrediction(
             video_id=video_id,
             size=ori_shape,
             num_frames=num_frames,
-            labels=candidates.labels[order].numpy(),
-            scores=final[order].numpy(),
-            track_ids=candidates.query_inds[order].numpy(),
+            labels=found.labels.numpy(),
+            scores=found.scores.double().numpy(),
+            track_ids=found.query_inds.numpy(),
             segmentations=segmentations,
         )
 

@@ -1,0 +1,380 @@
+"""Which points of a clip should carry the same mask label (paper Sec. 3.2).
+
+Shapes: N instances, T frames, (rows, columns) the grid, P nodes inside a box, K pairs. A node of
+an instance has one number, ``((n * T + t) * rows + y) * columns + x``; without the instance it
+is a *place*. A *row* is a frame of an instance, ``n * T + t``.
+
+Lists of nodes and pairs have the length they need, so building them waits for the device a fixed
+number of times a clip, whatever N and T. The alternative, masks over (neighbours, N, T, rows,
+columns), never waits but costs several times more memory and time as soon as boxes are smaller
+than the image, here and in every loss that reads the pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mmboxvis.structures.affinity_pairs import AffinityPairs, PointSamples
+
+from .functional import Offset, bilinear_taps, color_similarity
+from .patch_correlation import PatchCorrelation
+
+_EDGE = 2  # a shift that leaves no more than this many nodes of overlap is not followed
+
+
+class PairList(NamedTuple):
+    """K directed pairs: the numbers of both nodes and which neighbour the second one is."""
+
+    first: Tensor
+    second: Tensor
+    neighbors: Tensor
+
+    @classmethod
+    def join(cls, lists: Sequence[PairList]) -> PairList:
+        """Appends lists, at least one."""
+        return cls(*(torch.cat(parts) for parts in zip(*lists)))
+
+    def take(self, index: Tensor) -> PairList:
+        """Picks some pairs."""
+        return PairList(*(part.index_select(0, index) for part in self))
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Decides which points are alike: ``S_lab + 0.5 S_corr >= tau`` (paper Sec. 3.2).
+
+    Attributes:
+        lab: (3, T * rows * columns) CIE Lab colours of all places.
+        threshold: tau.
+        correlation: measures ``S_corr``; ``None`` compares colours only.
+        corr_weight: weight of ``S_corr``.
+    """
+
+    lab: Tensor
+    threshold: float
+    correlation: PatchCorrelation | None = None
+    corr_weight: float = 0.5
+
+    def similar_color(self, first: Tensor, second: Tensor) -> Tensor:
+        """Colour similarity of places (K,)."""
+        return color_similarity(
+            self.lab.index_select(1, first), self.lab.index_select(1, second), dim=0
+        )
+
+    @property
+    def least_color(self) -> float:
+        """Colour similarity below which no correlation can help (``S_corr`` is at most 1)."""
+        if self.correlation is None:
+            return self.threshold
+        return self.threshold - self.corr_weight - 1e-4
+
+    def select(
+        self,
+        color: Tensor,
+        motion: Motion,
+        grid: tuple[int, int],
+        pairs: PairList,
+        offsets: Sequence[Offset],
+    ) -> PairList:
+        """Picks the pairs that are alike.
+
+        Args:
+            color: (K,) colour similarities, none below :attr:`least_color`.
+            motion: rows and shifts that the pairs refer to.
+            grid: rows and columns of the grid.
+            pairs: K pairs.
+            offsets: what ``pairs.neighbors`` counts.
+        """
+        if self.correlation is None:
+            return pairs
+        row, y, x = torch.unravel_index(pairs.first, (len(motion.next_rows), *grid))
+        correlation = self.correlation(
+            motion.frames,
+            motion.frames[motion.next_rows],
+            motion.shifts,
+            offsets,
+            row,
+            y,
+            x,
+            pairs.neighbors,
+        )
+        affinity = color + self.corr_weight * correlation
+        return pairs.take((affinity >= self.threshold).nonzero().squeeze(1))
+
+
+class Motion(NamedTuple):
+    """Where the neighbours of the points of R rows are: in which row, and how far shifted."""
+
+    frames: Tensor  # (R,) int64, t
+    next_rows: Tensor  # (R,) int64
+    previous_rows: Tensor  # (R,) int64
+    shifts: Tensor  # (R, 2) int64 (y, x): a point here is at ``point - shift`` in the next row
+    valid: Tensor  # (R,) bool: whether the instance can be followed to the next row
+
+
+def stay(num_rows: int, num_frames: int, device: torch.device) -> Motion:
+    """The motion of spatial neighbours: they are in the same row."""
+    rows = torch.arange(num_rows, device=device)
+    still = torch.zeros(num_rows, 2, dtype=torch.long, device=device)
+    return Motion(rows % max(num_frames, 1), rows, rows, still, torch.ones_like(rows).bool())
+
+
+def follow_centers(
+    boxes: Tensor, grid: tuple[int, int], *, wrap_last: bool = True, use_center_shift: bool = True
+) -> Motion:
+    """Box-centre guided shifting: rows follow their instance to the next frame (paper Sec. 3.2).
+
+    Args:
+        boxes: (N, T, 4) xyxy in 0-1, all zero where absent.
+        grid: rows and columns of the grid.
+        wrap_last: whether the last frame is followed by the first.
+        use_center_shift: otherwise nothing is shifted.
+
+    Returns:
+        The motion; an instance cannot be followed where its box is missing in one of the two
+        frames, or where hardly anything of the shifted frame stays in the image.
+    """
+    num_instances, num_frames = boxes.shape[:2]
+    size = boxes.new_tensor(grid)
+    centers = ((boxes[..., :2] + boxes[..., 2:]) / 2).flip(-1) * size
+    shifts = (centers - centers.roll(-1, 1)).round().long()
+    if not use_center_shift:
+        shifts = torch.zeros_like(shifts)
+    present = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    valid = present & present.roll(-1, 1) & (shifts.abs() < size - _EDGE).all(-1)
+    frames = torch.arange(num_frames, device=boxes.device).expand(num_instances, -1)
+    if not wrap_last:
+        valid = valid & (frames < num_frames - 1)
+    rows = torch.arange(num_instances * num_frames, device=boxes.device).view_as(frames)
+    return Motion(
+        frames.flatten(),
+        rows.roll(-1, 1).flatten(),
+        rows.roll(1, 1).flatten(),
+        shifts.flatten(0, 1),
+        valid.flatten(),
+    )
+
+
+@dataclass(frozen=True)
+class NodesInBoxes:
+    """The P nodes that lie in the box of their instance.
+
+    Attributes:
+        inside: (N, T, rows, columns) bool.
+        numbers: (P,) int64.
+        rows: (P,) int64, ``n * T + t``.
+        y: (P,) int64.
+        x: (P,) int64.
+    """
+
+    inside: Tensor
+    numbers: Tensor
+    rows: Tensor
+    y: Tensor
+    x: Tensor
+
+    @classmethod
+    def create(cls, inside: Tensor) -> NodesInBoxes:
+        """Lists the nodes."""
+        numbers = inside.flatten().nonzero().squeeze(1)
+        rows, y, x = torch.unravel_index(numbers, (inside[:, :, 0, 0].numel(), *inside.shape[2:]))
+        return cls(inside, numbers, rows, y, x)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        return int(self.inside.shape[2]), int(self.inside.shape[3])
+
+    def contain(self, numbers: Tensor) -> Tensor:
+        """Whether nodes (K,) are inside the box of their instance."""
+        return self.inside.flatten().index_select(0, numbers)
+
+    def partners(self, motion: Motion, offset: Offset) -> tuple[Tensor, Tensor]:
+        """Finds the neighbour of every node.
+
+        Returns:
+            Its number, and whether there is one: both the neighbour and the point of this row
+            that is shifted onto it are on the grid. Both are (P,).
+        """
+        _, dx, dy = offset
+        shift = motion.shifts.index_select(0, self.rows)
+        there = (self.y + dy, self.x + dx)
+        moved = (there[0] - shift[:, 0], there[1] - shift[:, 1])
+        row = motion.next_rows.index_select(0, self.rows)
+        valid = motion.valid.index_select(0, self.rows)
+        return self._number(row, moved), valid & self._on_grid(there) & self._on_grid(moved)
+
+    def owners(self, motion: Motion, offset: Offset) -> tuple[Tensor, Tensor]:
+        """Finds the point that every node is the neighbour of: undoes :meth:`partners`."""
+        _, dx, dy = offset
+        row = motion.previous_rows.index_select(0, self.rows)
+        shift = motion.shifts.index_select(0, row)
+        there = (self.y + shift[:, 0], self.x + shift[:, 1])
+        moved = (there[0] - dy, there[1] - dx)
+        valid = motion.valid.index_select(0, row)
+        return self._number(row, moved), valid & self._on_grid(there) & self._on_grid(moved)
+
+    def _on_grid(self, point: tuple[Tensor, Tensor]) -> Tensor:
+        rows, columns = self.grid
+        return (point[0] >= 0) & (point[0] < rows) & (point[1] >= 0) & (point[1] < columns)
+
+    def _number(self, row: Tensor, point: tuple[Tensor, Tensor]) -> Tensor:
+        """Number of a node; some number where the point is not on the grid."""
+        rows, columns = self.grid
+        return (row * rows + point[0].clamp(0, rows - 1)) * columns + point[1].clamp(0, columns - 1)
+
+    def pairs_with(
+        self, motion: Motion, offset: Offset, *, both_inside: bool
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Pairs nodes with one neighbour, each pair once.
+
+        Args:
+            motion: where neighbours are.
+            offset: the neighbour.
+            both_inside: whether both nodes must be in the box of the instance; else one of them.
+
+        Yields:
+            Numbers of the first and of the second nodes, and whether each is a pair at all.
+        """
+        second, exists = self.partners(motion, offset)
+        if both_inside:
+            yield self.numbers, second, exists & self.contain(second)
+            return
+        yield self.numbers, second, exists
+        first, exists = self.owners(motion, offset)
+        yield first, self.numbers, exists & ~self.contain(first)
+
+
+def alike_pairs(
+    nodes: NodesInBoxes,
+    affinity: Affinity,
+    motion: Motion,
+    offsets: Sequence[Offset],
+    *,
+    both_inside: bool,
+) -> PairList:
+    """Pairs every node with the neighbours it is alike with.
+
+    Args:
+        nodes: the nodes in boxes.
+        affinity: decides what is alike.
+        motion: where neighbours are.
+        offsets: the neighbours, at least one.
+        both_inside: whether both points must be in the box of the instance; else one of them.
+    """
+    volume = nodes.inside[0].numel()
+    candidates, colors = [], []
+    for neighbor, offset in enumerate(offsets):
+        for first, second, exists in nodes.pairs_with(motion, offset, both_inside=both_inside):
+            color = affinity.similar_color(first % volume, second % volume)
+            index = (exists & (color >= affinity.least_color)).nonzero().squeeze(1)
+            candidates.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
+            colors.append(color[index])
+    pairs = PairList.join(candidates)
+    return affinity.select(torch.cat(colors), motion, nodes.grid, pairs, offsets)
+
+
+def spatial_pairs(nodes: NodesInBoxes, affinity: Affinity, offsets: Sequence[Offset]) -> PairList:
+    """Pairs points of the same frame, alike and at least one in the box (paper Sec. 3.1).
+
+    What is alike does not depend on the instance and is found out once for the clip.
+
+    Args:
+        nodes: the nodes in boxes.
+        affinity: decides what is alike.
+        offsets: the spatial neighbours, at least one.
+    """
+    num_instances, num_frames, *grid = nodes.inside.shape
+    device = nodes.inside.device
+    everywhere = NodesInBoxes.create(nodes.inside.new_ones(1, num_frames, *grid))
+    still = stay(num_frames, num_frames, device)
+    alike = alike_pairs(everywhere, affinity, still, offsets, both_inside=True)
+    volume = len(everywhere.numbers)
+    lookup = nodes.inside.new_zeros(len(offsets) * volume)
+    lookup[alike.neighbors * volume + alike.first] = True
+
+    motion = stay(num_instances * num_frames, num_frames, device)
+    kept = []
+    for neighbor, offset in enumerate(offsets):
+        for first, second, exists in nodes.pairs_with(motion, offset, both_inside=False):
+            found = lookup.index_select(0, first % volume + neighbor * volume)
+            index = (exists & found).nonzero().squeeze(1)
+            kept.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
+    return PairList.join(kept)
+
+
+def point_samples(
+    nodes: Tensor,
+    shape: Sequence[int],
+    size: tuple[int, int],
+    stride: int,
+    logits_size: tuple[int, int],
+) -> PointSamples:
+    """Finds out how nodes are read off mask logits resized to the working size.
+
+    Args:
+        nodes: (P,) int64, numbers of the nodes.
+        shape: (N, T, rows, columns) of the grid.
+        size: (H, W), the working size.
+        stride: distance of the nodes.
+        logits_size: (h, w).
+    """
+    rows, y, x = torch.unravel_index(nodes, (shape[0] * shape[1], *shape[2:]))
+    corner_y, weight_y = _node_taps(logits_size[0], shape[2], stride, size[0], nodes.device)
+    corner_x, weight_x = _node_taps(logits_size[1], shape[3], stride, size[1], nodes.device)
+    corners = (rows * logits_size[0] + corner_y[y]) * logits_size[1] + corner_x[x]
+    return PointSamples(logits_size, corners, weight_y[y], weight_x[x])
+
+
+def _node_taps(
+    length: int, count: int, stride: int, full_length: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    return bilinear_taps(length, torch.arange(count, device=device) * stride, full_length)
+
+
+def collect_pairs(
+    pairs: PairList,
+    offsets: tuple[Offset, ...],
+    shape: tuple[int, int, int, int],
+    size: tuple[int, int],
+    stride: int,
+    logits_size: tuple[int, int],
+) -> AffinityPairs:
+    """Renumbers the nodes that are in use and puts everything a loss needs into one structure.
+
+    Args:
+        pairs: the kept pairs.
+        offsets: what ``pairs.neighbors`` counts.
+        shape: (N, T, rows, columns) of the grid.
+        size: the working size.
+        stride: distance of the nodes.
+        logits_size: expected size of the mask logits.
+    """
+    used = torch.zeros(math.prod(shape), dtype=torch.bool, device=pairs.first.device)
+    used[pairs.first] = True
+    used[pairs.second] = True
+    nodes = used.nonzero().squeeze(1)
+    slots = torch.empty_like(used, dtype=torch.long)
+    slots[nodes] = torch.arange(len(nodes), device=nodes.device)
+    first, second = slots[pairs.first], slots[pairs.second]
+    samples = point_samples(nodes, shape, size, stride, logits_size)
+    ones = torch.ones_like(first, dtype=samples.weights_x.dtype)
+    degrees = torch.zeros_like(samples.weights_x)
+    return AffinityPairs(
+        nodes=nodes,
+        first=first,
+        second=second,
+        neighbor_inds=pairs.neighbors.to(torch.uint8),
+        degrees=degrees.scatter_add(0, first, ones).scatter_add(0, second, ones),
+        samples=samples,
+        offsets=offsets,
+        shape=shape,
+        working_size=size,
+        stride=stride,
+    )

@@ -1,0 +1,401 @@
+"""Patch correlation of paired points without unfolding patches (paper Eq. 2).
+
+The paper compares the 3x3 patches of two points in an upsampled, normalised feature map:
+``S_corr(a, b) = 1/9 sum_o <f(a + o), f(b + o)>``. Unfolding those patches takes gigabytes. Two
+facts avoid it:
+
+* for a displacement ``v = b - a`` the summands are values of one map,
+  ``R_v(q) = <f(q), f(q + v)>``, so that ``S_corr`` is a 3x3 mean of ``R_v``;
+* f is a bilinear upsampling, so that ``R_v(q)`` is a fixed weighted sum of inner products
+  between cells of the *native* feature map, divided by two norms.
+
+The work is done in blocks, the smallest squares that hold a whole number of native cells and of
+grid nodes. Every block needs the same weighted sum, which is one matrix.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .functional import Offset, at_least_float32
+
+_MAX_SCALE = 4  # larger upsamplings are done beforehand: the matrices grow with scale^4
+_CHUNK = 4096  # cells or blocks handled at once: a few MB, which stay in the cache
+_EPS = 1e-12  # of the normalisation of a feature vector
+
+
+class _Axis(NamedTuple):
+    """One axis of the geometry, in working pixels unless said."""
+
+    scale: int  # working pixels per native cell
+    block: int  # side of a block
+    cells: int  # native cells per block
+    nodes: int  # grid nodes per block
+    start: int  # first pixel of the patches of a block, at or before the block
+    pixels: int  # number of pixels the patches of a block cover
+
+    @classmethod
+    def create(cls, scale: int, stride: int, patch_size: int) -> _Axis:
+        block = math.lcm(scale, stride)
+        return cls(
+            scale=scale,
+            block=block,
+            cells=block // scale,
+            nodes=block // stride,
+            start=-(patch_size // 2),
+            pixels=block - stride + patch_size,
+        )
+
+    def taps(self, pixel: int) -> list[tuple[int, float]]:
+        """Native cells and weights that the bilinear value at a working pixel is made of."""
+        cell, rest = divmod(2 * pixel + 1 - self.scale, 2 * self.scale)
+        weight = rest / (2 * self.scale)
+        return [(cell, 1 - weight)] + ([(cell + 1, weight)] if rest else [])
+
+    def cell_range(self) -> range:
+        """Native cells, counted from the block's first, that its patches touch."""
+        first = self.taps(self.start)[0][0]
+        last = self.taps(self.start + self.pixels - 1)[-1][0]
+        return range(first, last + 1)
+
+
+class _Recipe(NamedTuple):
+    """Inner products that are needed for a block, and what to do with them."""
+
+    cells: Tensor  # (I, 2) native cells (y, x) of the block and around it
+    displacements: Tensor  # (D, 2) from a cell to its partners
+    matrix: Tensor  # (I * D, O * pixels_y * pixels_x)
+
+
+@lru_cache(maxsize=64)
+def _recipe(
+    axes: tuple[_Axis, _Axis], shifts: tuple[tuple[int, int], ...], phase: tuple[int, int]
+) -> _Recipe:
+    """Expands ``R_v`` of the pixels of a block into native inner products.
+
+    Args:
+        axes: geometry of y and x.
+        shifts: displacements (y, x) in working pixels of the O neighbours.
+        phase: what is left of the displacement of the whole row when counted in native cells.
+    """
+    cells = [(y, x) for y in axes[0].cell_range() for x in axes[1].cell_range()]
+    pixels = [(y, x) for y in range(axes[0].pixels) for x in range(axes[1].pixels)]
+    entries: dict[tuple[int, int, int, int], float] = {}
+    displacements: dict[tuple[int, int], int] = {}
+    for column, (shift, pixel) in enumerate((s, p) for s in shifts for p in pixels):
+        near = [axis.taps(axis.start + p) for axis, p in zip(axes, pixel)]
+        far = [
+            axis.taps(axis.start + p + s + e) for axis, p, s, e in zip(axes, pixel, shift, phase)
+        ]
+        for iy, wy in near[0]:
+            for ix, wx in near[1]:
+                for jy, vy in far[0]:
+                    for jx, vx in far[1]:
+                        index = displacements.setdefault(
+                            (jy - iy, jx - ix), len(displacements)
+                        )
+                        entries[iy, ix, index, column] = wy * wx * vy * vx
+    matrix = torch.zeros(len(cells), len(displacements), len(shifts) * len(pixels))
+    for (iy, ix, index, column), value in entries.items():
+        matrix[cells.index((iy, ix)), index, column] = value
+    return _Recipe(
+        torch.tensor(cells), torch.tensor(list(displacements)), matrix.flatten(0, 1)
+    )
+
+
+def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
+    """Inner products of some pairs of vectors, without gathering the partners.
+
+    Args:
+        vectors: (V, C).
+        rows: (L,) int64.
+        partners: (L, D) int64.
+
+    Returns:
+        (L, D).
+    """
+    count, width = partners.shape
+    with warnings.catch_warnings():
+        # torch calls its sparse tensors beta on their first use
+        warnings.filterwarnings('ignore', message='Sparse CSR tensor support')
+        pattern = torch.sparse_csr_tensor(
+            torch.arange(0, count * width + 1, width, device=rows.device),
+            partners.flatten(),
+            vectors.new_zeros(count * width),
+            size=(count, len(vectors)),
+            check_invariants=False,
+        )
+    products = torch.sparse.sampled_addmm(pattern, vectors[rows], vectors.t(), beta=0.0)
+    return products.values().view(count, width)
+
+
+class PatchCorrelation:
+    """Correlates patches of an upsampled feature map at given pairs of points (paper Eq. 2).
+
+    Beside the features themselves, memory is a few floats for each working pixel and each
+    looked-at pair of cells; patches are never unfolded, and the map is upsampled only where its
+    scale is no whole number up to 4.
+
+    Args:
+        features: (T, C, h, w), any float type; the upsampling is as by
+            :func:`torch.nn.functional.interpolate` without ``align_corners``.
+        size: (H, W), the working size.
+        stride: distance of the grid nodes in working pixels.
+        patch_size: side of the patches in working pixels, odd.
+
+    Example:
+        >>> correlation = PatchCorrelation(features, (96, 128), stride=2, patch_size=3)
+        >>> frame = torch.arange(3)  # three rows: each frame with itself, not shifted
+        >>> shift = torch.zeros(3, 2, dtype=torch.long)
+        >>> row, y, x, neighbor = torch.tensor([[0], [5], [7], [1]])
+        >>> correlation(frame, frame, shift, ((0, 2, 0), (0, 0, 2)), row, y, x, neighbor)
+        tensor([0.9713])
+    """
+
+    def __init__(
+        self, features: Tensor, size: tuple[int, int], stride: int, patch_size: int
+    ) -> None:
+        features = at_least_float32(features)
+        scales = [full // length for full, length in zip(size, features.shape[-2:])]
+        whole = all(f == s * n for f, s, n in zip(size, scales, features.shape[-2:]))
+        if not whole or max(scales) > _MAX_SCALE:
+            features = F.interpolate(features, size, mode='bilinear', align_corners=False)
+            scales = [1, 1]
+        self.size = size
+        self.stride = stride
+        self.patch_size = patch_size
+        self.native_size = (int(features.shape[-2]), int(features.shape[-1]))
+        self._scales = (scales[0], scales[1])
+        self._axes = (
+            _Axis.create(scales[0], stride, patch_size),
+            _Axis.create(scales[1], stride, patch_size),
+        )
+        self._vectors = features.permute(0, 2, 3, 1).flatten(0, 2).contiguous()
+        self._inverse_norms = self._compute_inverse_norms(len(features))
+
+    def __call__(
+        self,
+        frames: Tensor,
+        other_frames: Tensor,
+        shifts: Tensor,
+        offsets: Sequence[Offset],
+        rows: Tensor,
+        y: Tensor,
+        x: Tensor,
+        neighbors: Tensor,
+    ) -> Tensor:
+        """Correlates K points with their neighbours.
+
+        The pairs come in R rows that share two frames and a shift (the instances of a frame,
+        say): point ``(y, x)`` of ``frames[row]`` is compared with node
+        ``(y + dy, x + dx) - shifts[row]`` of ``other_frames[row]``.
+
+        Args:
+            frames: (R,) int64.
+            other_frames: (R,) int64.
+            shifts: (R, 2) int64 (y, x) in steps of the grid.
+            offsets: the O neighbours ``(dt, dx, dy)``; ``dt`` is not looked at.
+            rows: (K,) int64, row of each pair.
+            y: (K,) int64, node of each pair.
+            x: (K,) int64.
+            neighbors: (K,) int64, index into ``offsets``.
+
+        Returns:
+            (K,) in [-1, 1]. Parts of a patch outside the image count as zero.
+        """
+        nodes_y, nodes_x = (axis.nodes for axis in self._axes)
+        grid = tuple(
+            -(-length // axis.block) for length, axis in zip(self.size, self._axes)
+        )
+        blocks = (rows * grid[0] + y // nodes_y) * grid[1] + x // nodes_x
+        active = torch.zeros(len(frames), *grid, dtype=torch.bool, device=rows.device)
+        active.view(-1)[blocks] = True
+        slots = torch.empty(active.numel(), dtype=torch.long, device=rows.device)
+        values, count = [], 0
+        pixel_shifts = -self.stride * shifts
+        for phase, members in self._by_phase(pixel_shifts):
+            row, block_y, block_x = active[members].nonzero().unbind(1)
+            row = members[row]
+            slots[(row * grid[0] + block_y) * grid[1] + block_x] = torch.arange(
+                count, count + len(row), device=rows.device
+            )
+            count += len(row)
+            values.append(
+                self._correlate_blocks(
+                    (frames, other_frames, pixel_shifts), offsets, phase, (row, block_y, block_x)
+                )
+            )
+        inside = (y % nodes_y) * nodes_x + x % nodes_x
+        index = (slots[blocks] * len(offsets) + neighbors) * (nodes_y * nodes_x) + inside
+        return torch.cat(values).flatten().index_select(0, index)
+
+    def _by_phase(self, pixel_shifts: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        """Groups rows by what their shift leaves when counted in native cells.
+
+        Args:
+            pixel_shifts: (R, 2).
+
+        Yields:
+            The remainders (y, x) and the indices of the rows that have them.
+        """
+        phases = pixel_shifts.remainder(pixel_shifts.new_tensor(self._scales))
+        steps = [range(0, scale, math.gcd(scale, self.stride)) for scale in self._scales]
+        for phase in itertools.product(*steps):
+            same = (phases == phases.new_tensor(phase)).all(1)
+            yield phase, same.nonzero().squeeze(1)
+
+    def _correlate_blocks(
+        self,
+        geometry: tuple[Tensor, Tensor, Tensor],
+        offsets: Sequence[Offset],
+        phase: tuple[int, int],
+        blocks: tuple[Tensor, Tensor, Tensor],
+    ) -> Tensor:
+        """Correlates every node of L blocks with its O neighbours.
+
+        Args:
+            geometry: frames (R,), other frames (R,), shifts (R, 2) in working pixels.
+            offsets: see :meth:`__call__`.
+            phase: remainder that the shifts of all blocks share.
+            blocks: row, y and x of each block, (L,) each.
+
+        Returns:
+            (L, O, nodes of a block).
+        """
+        frames, other_frames, pixel_shifts = geometry
+        axis_y, axis_x = self._axes
+        steps = tuple((self.stride * dy, self.stride * dx) for _, dx, dy in offsets)
+        window = self._window(frames.device)
+        rows, *corner = blocks
+        result = []
+        products = self._expand(self._axes, geometry, steps, phase, blocks)
+        for start, maps in products:
+            part = slice(start, start + len(maps))
+            row = rows[part]
+            own = [
+                corner[i][part, None] * axis.block
+                + torch.arange(axis.start, axis.start + axis.pixels, device=row.device)
+                for i, axis in enumerate(self._axes)
+            ]
+            step = torch.tensor(steps, device=row.device)
+            moved = [
+                pixels[:, None] + pixel_shifts[row, i, None, None] + step[:, i, None]
+                for i, pixels in enumerate(own)
+            ]
+            maps = maps * self._norms_at(frames[row, None], own[0][:, None], own[1][:, None])
+            maps = maps * self._norms_at(other_frames[row, None], moved[0], moved[1])
+            result.append(maps.flatten(2) @ window)
+        shape = (0, len(offsets), axis_y.nodes * axis_x.nodes)
+        return torch.cat(result) if result else self._vectors.new_zeros(shape)
+
+    def _expand(
+        self,
+        axes: tuple[_Axis, _Axis],
+        geometry: tuple[Tensor, Tensor, Tensor],
+        steps: tuple[tuple[int, int], ...],
+        phase: tuple[int, int],
+        blocks: tuple[Tensor, Tensor, Tensor],
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Upsamples inner products of native features to the pixels of L blocks.
+
+        Yields:
+            For some blocks at a time the number of the first and (l, O, pixels_y, pixels_x) inner
+            products, not yet normalised.
+        """
+        frames, other_frames, pixel_shifts = geometry
+        recipe = _Recipe(*(t.to(frames.device) for t in _recipe(axes, steps, phase)))
+        scales = pixel_shifts.new_tensor(self._scales)
+        cell_shifts = pixel_shifts.div(scales, rounding_mode='floor')
+
+        # number the cells that some block needs; blocks next to each other share them
+        rows, *corner = blocks
+        starts = [axis.cell_range().start for axis in axes]
+        extent = [
+            -(-full // axis.block) * axis.cells + len(axis.cell_range())
+            for full, axis in zip(self.size, axes)
+        ]
+        near = [
+            corner[i][:, None] * axes[i].cells + (recipe.cells[:, i] - starts[i]) for i in (0, 1)
+        ]
+        keys = (rows[:, None] * extent[0] + near[0]) * extent[1] + near[1]
+        needed = torch.zeros(len(frames), *extent, dtype=torch.bool, device=frames.device)
+        needed.view(-1)[keys] = True
+        numbers = needed.view(-1).nonzero().squeeze(1)
+        slots = torch.empty(needed.numel(), dtype=torch.long, device=frames.device)
+        slots[numbers] = torch.arange(len(numbers), device=frames.device)
+        cells = torch.unravel_index(numbers, needed.shape)
+
+        products = []
+        for row, y, x in zip(*(axis.split(_CHUNK) for axis in cells)):
+            if not len(row):
+                return
+            y, x = y + starts[0], x + starts[1]
+            moved = cell_shifts[row, None] + recipe.displacements
+            own = self._cell_index(frames[row], y, x)
+            partners = self._cell_index(
+                other_frames[row, None], y[:, None] + moved[..., 0], x[:, None] + moved[..., 1]
+            )
+            products.append(_inner_products(self._vectors, own, partners))
+        table = torch.cat(products)
+        shape = (len(steps), axes[0].pixels, axes[1].pixels)
+        for number, part in enumerate(keys.split(_CHUNK)):
+            patch = table.index_select(0, slots[part.flatten()]).view(len(part), -1)
+            yield number * _CHUNK, (patch @ recipe.matrix.to(patch)).view(-1, *shape)
+
+    def _cell_index(self, frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """Row of a cell in the table of vectors; the border continues outside, as in resizing."""
+        height, width = self.native_size
+        return (frames * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+
+    def _norms_at(self, frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """Inverse norms of the features at working pixels, zero outside the image.
+
+        Args:
+            frames: (l, 1) int64.
+            y: (l, O, pixels_y) int64.
+            x: (l, O, pixels_x) int64.
+
+        Returns:
+            (l, O, pixels_y, pixels_x).
+        """
+        height, width = self.size
+        lines = frames[..., None] * (height + 2) + y.clamp(-1, height) + 1
+        index = lines[..., None] * (width + 2) + (x.clamp(-1, width) + 1)[..., None, :]
+        return self._inverse_norms.index_select(0, index.flatten()).view(index.shape)
+
+    def _window(self, device: torch.device) -> Tensor:
+        """(pixels of a block's patches, nodes of a block): takes the mean of each patch."""
+        axis_y, axis_x = self._axes
+        masks = []
+        for axis in (axis_y, axis_x):
+            first = torch.arange(axis.nodes, device=device) * self.stride
+            distance = torch.arange(axis.pixels, device=device)[:, None] - first
+            masks.append(((distance >= 0) & (distance < self.patch_size)).to(self._vectors))
+        return torch.kron(masks[0], masks[1]) / self.patch_size**2
+
+    def _compute_inverse_norms(self, num_frames: int) -> Tensor:
+        """(T * (H + 2) * (W + 2),): 1 / norm of each working pixel, in a frame of zeros."""
+        axes = tuple(_Axis.create(scale, 1, 1) for scale in self._scales)
+        device = self._vectors.device
+        frames = torch.arange(num_frames, device=device)
+        still = torch.zeros(num_frames, 2, dtype=torch.long, device=device)
+        rows, columns = self.native_size
+        blocks = torch.cartesian_prod(
+            frames, torch.arange(rows, device=device), torch.arange(columns, device=device)
+        ).unbind(1)
+        squares = torch.cat(
+            [part for _, part in self._expand(axes, (frames, frames, still), ((0, 0),), (0, 0), blocks)]
+        )
+        squares = squares.view(num_frames, rows, columns, axes[0].pixels, axes[1].pixels)
+        squares = squares.transpose(2, 3).reshape(num_frames, *self.size)
+        inverse = squares.clamp(min=_EPS**2).rsqrt()
+        return F.pad(inverse, (1, 1, 1, 1)).flatten()
