@@ -1,0 +1,340 @@
+"""YouTube-VIS files: reading them and saying what is wrong with them.
+
+V is the number of frames of a video. Every message names the file (or what was passed in its
+place), the entry's index, the field, and what was expected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal
+
+from .rle import run_totals
+
+Source = str | os.PathLike
+Entry = dict[str, Any]
+IouType = Literal['segm', 'box']
+
+SUBMISSION_NAME = 'results.json'
+# entries whose run-lengths are read together: bounds the memory
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """A video of the ground truth: its V frames have one (height, width)."""
+
+    id: int
+    name: str
+    size: tuple[int, int]
+    num_frames: int
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A YouTube-VIS annotation file.
+
+    Attributes:
+        source: path of the file, or what stands for it in messages.
+        videos: by id, in ascending order.
+        categories: name by id, in the order of the file.
+        annotations: as in the file, ``None`` where the file withholds them.
+    """
+
+    source: str
+    videos: dict[int, VideoInfo]
+    categories: dict[int, str]
+    annotations: list[Entry] | None
+
+
+def load_json(path: Source) -> Any:
+    """Reads a json file, or a zip with ``results.json`` (or one json file only) in it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read as json.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'{path}: no such file')
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return json.loads(archive.read(_json_member(archive, path)))
+        return json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f'{path}: not valid json ({error}); was the file written completely?'
+        ) from error
+
+
+def _json_member(archive: zipfile.ZipFile, path: Path) -> str:
+    names = archive.namelist()
+    if SUBMISSION_NAME in names:
+        return SUBMISSION_NAME
+    candidates = [name for name in names if name.endswith('.json')]
+    if len(candidates) != 1:
+        raise ValueError(f'{path}: expected {SUBMISSION_NAME} in the archive, it holds {names}')
+    return candidates[0]
+
+
+def is_int(value: Any) -> bool:
+    """Whether a value is a whole number, numpy's included and ``bool`` left out."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _require(entry: Any, fields: Sequence[str], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise ValueError(f'{where}: expected an object, got {type(entry).__name__}')
+    for field in fields:
+        if entry.get(field) is None:
+            raise ValueError(
+                f'{where}: field {field!r} is missing, found {", ".join(map(str, entry))}'
+            )
+
+
+def _read_video(entry: Any, where: str) -> VideoInfo:
+    _require(entry, ('id', 'height', 'width'), where)
+    length = entry.get('length', len(entry.get('file_names') or ()))
+    if not is_int(entry['id']):
+        raise ValueError(f"{where}: field 'id' must be a whole number, got {entry['id']!r}")
+    for field, value in dict(height=entry['height'], width=entry['width'], length=length).items():
+        if not is_int(value) or value < 1:
+            raise ValueError(
+                f'{where}: field {field!r} must be a positive whole number, got {value!r}'
+            )
+    files = entry.get('file_names') or [str(entry['id'])]
+    name = str(entry.get('name') or Path(str(files[0])).parent)
+    name = name if name != '.' else str(entry['id'])
+    return VideoInfo(int(entry['id']), name, (int(entry['height']), int(entry['width'])), length)
+
+
+def read_videos(entries: Any, source: str = 'videos') -> dict[int, VideoInfo]:
+    """Reads the ``videos`` of an annotation file into a dict by id, in ascending order.
+
+    Raises:
+        ValueError: if a field is missing or wrong, or an id occurs twice.
+    """
+    if not isinstance(entries, list):
+        raise ValueError(f"{source}: field 'videos' must be a list, got {type(entries).__name__}")
+    videos: dict[int, VideoInfo] = {}
+    for index, entry in enumerate(entries):
+        video = _read_video(entry, f'{source}: videos[{index}]')
+        if video.id in videos:
+            raise ValueError(f'{source}: videos[{index}]: id {video.id} is taken already')
+        videos[video.id] = video
+    return dict(sorted(videos.items()))
+
+
+def read_ground_truth(gt: Source | Mapping[str, Any] | GroundTruth) -> GroundTruth:
+    """Reads an annotation file; the annotations themselves are looked at when they are used.
+
+    Args:
+        gt: path, loaded json, or an outcome of this function, which is handed back.
+
+    Raises:
+        ValueError: if ``videos`` or ``categories`` are missing or wrong.
+    """
+    if isinstance(gt, GroundTruth):
+        return gt
+    source = str(gt) if isinstance(gt, Source) else 'ground truth'
+    data = load_json(gt) if isinstance(gt, Source) else gt
+    if not isinstance(data, Mapping) or not {'videos', 'categories'} <= data.keys():
+        found = f'a list of {len(data)}' if isinstance(data, list) else type(data).__name__
+        found = ', '.join(map(str, data)) if isinstance(data, Mapping) else found
+        raise ValueError(
+            f"{source}: expected an object with 'videos', 'categories' and 'annotations' "
+            f'(YouTube-VIS layout), got {found}'
+        )
+    categories: dict[int, str] = {}
+    for index, entry in enumerate(data['categories'] or ()):
+        where = f'{source}: categories[{index}]'
+        _require(entry, ('id', 'name'), where)
+        if not is_int(entry['id']) or entry['id'] in categories:
+            raise ValueError(
+                f"{where}: 'id' must be a whole number of its own, got {entry['id']!r}"
+            )
+        categories[int(entry['id'])] = str(entry['name'])
+    annotations = data.get('annotations')
+    if not isinstance(annotations, list | None):
+        raise ValueError(f"{source}: field 'annotations' must be a list or null")
+    return GroundTruth(source, read_videos(data['videos'], source), categories, annotations)
+
+
+def read_results(results: Source | Sequence[Entry]) -> tuple[list[Entry], str]:
+    """Reads a result file.
+
+    Args:
+        results: path of a json or zip file, or the loaded list.
+
+    Returns:
+        The list, and what to call it in messages.
+
+    Raises:
+        ValueError: if it is no list.
+    """
+    source = str(results) if isinstance(results, Source) else 'results'
+    data = load_json(results) if isinstance(results, Source) else results
+    if not isinstance(data, list | tuple):
+        keys = f' with {", ".join(map(str, data))}' if isinstance(data, dict) else ''
+        raise ValueError(
+            f'{source}: expected a list of tracks with video_id, category_id, score and '
+            f'segmentations, got {type(data).__name__}{keys}'
+        )
+    return list(data), source
+
+
+def _head_problem(
+    entry: Any, videos: Mapping[int, VideoInfo], categories: Collection[int] | None
+) -> str | None:
+    """What is wrong with video, category or score of a result."""
+    if not isinstance(entry, dict):
+        return f'expected an object, got {type(entry).__name__}'
+    for field in ('video_id', 'category_id', 'score'):
+        if field not in entry:
+            return f'field {field!r} is missing, found {", ".join(map(str, entry))}'
+    video_id, category_id, score = entry['video_id'], entry['category_id'], entry['score']
+    if not is_int(video_id) or video_id not in videos:
+        return f"field 'video_id': {video_id!r} is no video of the ground truth"
+    if not is_int(category_id) or (categories is not None and category_id not in categories):
+        known = '' if categories is None else f', which has {sorted(categories)}'
+        return f"field 'category_id': {category_id!r} is no category of the ground truth{known}"
+    if categories is None and category_id < 1:
+        return f"field 'category_id': {category_id!r}, ids start at 1"
+    if not isinstance(score, Real) or isinstance(score, bool) or not math.isfinite(score):
+        return f"field 'score': expected a finite number, got {score!r}"
+    return None
+
+
+def frame_list_problem(frames: Any, video: VideoInfo) -> str | None:
+    """What is wrong with a list that should have one entry for each frame of a video."""
+    if not isinstance(frames, list | tuple):
+        return f'expected a list of {video.num_frames} frames, got {type(frames).__name__}'
+    if len(frames) != video.num_frames:
+        return (
+            f'{len(frames)} frames, but video {video.id} ({video.name}) has {video.num_frames}; '
+            'write null where the track is not seen'
+        )
+    return None
+
+
+def mask_problem(mask: Any, video: VideoInfo) -> str | None:
+    """What is wrong with one frame's run-length, its string aside."""
+    if not isinstance(mask, dict) or 'size' not in mask or 'counts' not in mask:
+        return (
+            "expected null or a run-length {'size': [h, w], 'counts': '...'}, "
+            f'got {type(mask).__name__}'
+        )
+    if not isinstance(mask['counts'], str | bytes):
+        return (
+            f"field 'counts': expected a compressed string, got {type(mask['counts']).__name__}; "
+            'pycocotools.mask.frPyObjects compresses run-lengths and polygons'
+        )
+    size = mask['size']
+    if not isinstance(size, list | tuple) or tuple(size) != video.size:
+        return (
+            f"field 'size': {size!r}, but video {video.id} ({video.name}) has frames of "
+            f'{list(video.size)} (height, width)'
+        )
+    return None
+
+
+def box_problem(box: Any) -> str | None:
+    """What is wrong with one frame's box."""
+    if (
+        not isinstance(box, list | tuple)
+        or len(box) != 4
+        or not all(isinstance(x, Real) and math.isfinite(x) for x in box)
+    ):
+        return f'expected null or four finite numbers x, y, width, height, got {box!r}'
+    return None
+
+
+def mask_string_problems(masks: Sequence[tuple[str, Entry, VideoInfo]]) -> Iterator[str]:
+    """Reads the strings of many run-lengths at once and names those that are broken.
+
+    Args:
+        masks: where each is found, the run-length, and its video.
+    """
+    totals = run_totals([mask['counts'] for _, mask, _ in masks])
+    for (where, _, video), intact, pixels in zip(masks, totals.intact, totals.pixels, strict=True):
+        if not intact:
+            yield f"{where}: field 'counts' is broken or cut off"
+        elif pixels != math.prod(video.size):
+            yield (
+                f"{where}: field 'counts' describes {pixels} pixels, but frames of video "
+                f'{video.id} ({video.name}) have {math.prod(video.size)}'
+            )
+
+
+def _shape_problems(
+    entry: Entry, where: str, video: VideoInfo, field: str
+) -> tuple[list[str], list[tuple[str, Entry, VideoInfo]]]:
+    """Problems of an entry's frames, and the run-lengths whose strings are still to be read."""
+    problem = frame_list_problem(entry.get(field), video)
+    if problem:
+        return [f'{where}: field {field!r}: {problem}'], []
+    problems, masks = [], []
+    check = box_problem if field == 'bboxes' else partial(mask_problem, video=video)
+    for frame, shape in enumerate(entry[field]):
+        if shape is None:
+            continue
+        place = f'{where}: {field}[{frame}]'
+        problem = check(shape)
+        if problem:
+            problems.append(f'{place}: {problem}')
+        elif field == 'segmentations':
+            masks.append((place, shape, video))
+    return problems, masks
+
+
+def result_problems(
+    results: Sequence[Any],
+    videos: Mapping[int, VideoInfo],
+    categories: Collection[int] | None,
+    *,
+    iou_type: IouType = 'segm',
+    source: str = 'results',
+) -> Iterator[str]:
+    """Walks through results and names everything that is wrong with them.
+
+    Args:
+        results: the list of tracks.
+        videos: by id.
+        categories: ids that may be used, or ``None`` where they are not known.
+        iou_type: 'box' accepts ``bboxes`` in place of ``segmentations``.
+        source: what to call the results.
+
+    Yields:
+        One line a problem, in the order of the file but for broken strings, which are looked for
+        a few hundred entries at a time.
+    """
+    read_already: set[int] = set()
+    for start in range(0, len(results), _CHUNK):
+        masks: list[tuple[str, Entry, VideoInfo]] = []
+        for index, entry in enumerate(results[start : start + _CHUNK], start):
+            where = f'{source}[{index}]'
+            problem = _head_problem(entry, videos, categories)
+            if problem:
+                yield f'{where}: {problem}'
+                continue
+            field = 'bboxes' if iou_type == 'box' and entry.get('bboxes') else 'segmentations'
+            if entry.get(field) is None:
+                hint = "; with boxes only, score with iou_type='box'" if 'bboxes' in entry else ''
+                yield f'{where}: field {field!r} is missing{hint}'
+                continue
+            problems, strings = _shape_problems(entry, where, videos[entry['video_id']], field)
+            yield from problems
+            # tracks of several classes may share one list of masks
+            if id(entry[field]) not in read_already:
+                read_already.add(id(entry[field]))
+                masks += strings
+        yield from mask_string_problems(masks)

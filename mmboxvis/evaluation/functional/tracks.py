@@ -1,0 +1,277 @@
+"""Annotated and predicted tracks in the form that the evaluator compares.
+
+V frames a video; boxes are ``x, y, width, height`` in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from pycocotools import mask as mask_api
+
+from .layout import (
+    Entry,
+    GroundTruth,
+    IouType,
+    Source,
+    VideoInfo,
+    box_problem,
+    frame_list_problem,
+    is_int,
+    mask_problem,
+    mask_string_problems,
+    read_ground_truth,
+    read_results,
+    result_problems,
+)
+from .occlusion import occlusion_score
+from .rle import RLE, compress, mask_areas
+from .track_iou import box_track_iou, track_iou
+
+Shapes = list[RLE | None] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Track:
+    """One track of a video.
+
+    Attributes:
+        category_id: id in the annotation file.
+        shapes: V run-lengths or ``None``, or (V, 4) boxes without area where not seen. Tracks
+            with the same shapes share one object.
+        area: mean area in pixels over the frames where it is seen, 0 where it never is.
+        score: 1 for annotations.
+        crowd: annotation of a group, which does not count and may be matched repeatedly.
+        occlusion: see :func:`~.occlusion.occlusion_score`; NaN where not annotated.
+    """
+
+    category_id: int
+    shapes: Shapes
+    area: float
+    score: float = 1.0
+    crowd: bool = False
+    occlusion: float = math.nan
+
+
+def _mean_positive(areas: np.ndarray) -> float:
+    return float(areas[areas > 0].mean()) if (areas > 0).any() else 0.0
+
+
+def mean_area(shapes: Shapes) -> float:
+    """Mean area over the frames where a track has one, 0 where it never has."""
+    if isinstance(shapes, np.ndarray):
+        return _mean_positive(np.maximum(shapes[:, 2:], 0).prod(-1))
+    return _mean_positive(mask_areas([mask for mask in shapes if mask]))
+
+
+def boxes_of_masks(masks: Sequence[RLE | None]) -> np.ndarray:
+    """(V, 4) float64 bounding boxes of V masks, zero where there is none."""
+    boxes = np.zeros((len(masks), 4))
+    seen = [frame for frame, mask in enumerate(masks) if mask]
+    if seen:
+        boxes[seen] = mask_api.toBbox([masks[frame] for frame in seen])
+    return boxes
+
+
+def _box_array(bboxes: Sequence[Sequence[float] | None]) -> np.ndarray:
+    return np.array([box if box else (0, 0, 0, 0) for box in bboxes], dtype=np.float64)
+
+
+def _shapes(entry: Entry, iou_type: IouType) -> Shapes:
+    if iou_type == 'segm':
+        return list(entry['segmentations'])
+    if entry.get('bboxes'):
+        return _box_array(entry['bboxes'])
+    return boxes_of_masks(entry['segmentations'])
+
+
+def _shape_key(frames: Sequence[Any]) -> tuple:
+    return tuple(
+        frame['counts'] if isinstance(frame, dict) else frame and tuple(frame) for frame in frames
+    )
+
+
+def result_tracks(results: Sequence[Entry], iou_type: IouType) -> dict[int, list[Track]]:
+    """Groups checked results by video, in the order of the list.
+
+    Results of one video with equal shapes, such as one query with several classes, share them.
+    """
+    by_video: dict[int, list[Track]] = defaultdict(list)
+    known: dict[tuple, tuple[Shapes, float]] = {}
+    for entry in results:
+        field = 'bboxes' if iou_type == 'box' and entry.get('bboxes') else 'segmentations'
+        key = (entry['video_id'], field, *_shape_key(entry[field]))
+        if key not in known:
+            shapes = _shapes(entry, iou_type)
+            known[key] = (shapes, mean_area(shapes))
+        by_video[int(entry['video_id'])].append(
+            Track(int(entry['category_id']), *known[key], score=float(entry['score']))
+        )
+    return dict(by_video)
+
+
+def _has_any(annotation: Any, field: str) -> bool:
+    """Whether an annotation has a shape of this kind in some frame."""
+    frames = annotation.get(field) if isinstance(annotation, dict) else None
+    return isinstance(frames, list) and any(frames)
+
+
+def choose_iou_type(truth: GroundTruth, iou_type: Literal['segm', 'box', 'auto']) -> IouType:
+    """Settles 'auto': masks where some annotation has them, boxes otherwise.
+
+    Raises:
+        ValueError: if the type is unknown or the file withholds the annotations.
+    """
+    if iou_type not in ('segm', 'box', 'auto'):
+        raise ValueError(f"iou_type must be 'segm', 'box' or 'auto', got {iou_type!r}")
+    if truth.annotations is None:
+        raise ValueError(
+            f"{truth.source}: field 'annotations' is missing or null, so nothing can be scored; "
+            'validation and test files of the benchmarks withhold it: write a submission instead'
+        )
+    if iou_type != 'auto':
+        return iou_type
+    with_masks = any(_has_any(annotation, 'segmentations') for annotation in truth.annotations)
+    with_boxes = any(_has_any(annotation, 'bboxes') for annotation in truth.annotations)
+    return 'box' if with_boxes and not with_masks else 'segm'
+
+
+def _truth_masks(annotation: Entry, where: str, video: VideoInfo) -> list[RLE | None]:
+    boxes_only = _has_any(annotation, 'bboxes') and not _has_any(annotation, 'segmentations')
+    if annotation.get('segmentations') is None or boxes_only:
+        raise ValueError(
+            f"{where}: field 'segmentations' is missing; score with iou_type='box' where there "
+            'are boxes only'
+        )
+    problem = frame_list_problem(annotation['segmentations'], video)
+    if problem:
+        raise ValueError(f"{where}: field 'segmentations': {problem}")
+    masks: list[RLE | None] = []
+    strings = []
+    for frame, shape in enumerate(annotation['segmentations']):
+        place = f'{where}: segmentations[{frame}]'
+        try:
+            mask = None if shape is None else compress(shape, video.size)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f'{place}: {error}') from error
+        problem = mask_problem(mask, video) if mask else None
+        if problem:
+            raise ValueError(f'{place}: {problem}')
+        masks.append(mask)
+        strings += [(place, mask, video)] if mask else []
+    for problem in mask_string_problems(strings):
+        raise ValueError(problem)
+    return masks
+
+
+def _truth_boxes(annotation: Entry, where: str, video: VideoInfo) -> np.ndarray:
+    if not _has_any(annotation, 'bboxes') and annotation.get('segmentations') is not None:
+        return boxes_of_masks(_truth_masks(annotation, where, video))
+    if annotation.get('bboxes') is None:
+        raise ValueError(f"{where}: needs 'bboxes' or 'segmentations', found neither")
+    problem = frame_list_problem(annotation['bboxes'], video)
+    if problem:
+        raise ValueError(f"{where}: field 'bboxes': {problem}")
+    for frame, box in enumerate(annotation['bboxes']):
+        problem = box_problem(box) if box else None
+        if problem:
+            raise ValueError(f'{where}: bboxes[{frame}]: {problem}')
+    return _box_array(annotation['bboxes'])
+
+
+def _truth_area(annotation: Entry, shapes: Shapes, where: str, video: VideoInfo) -> float:
+    """The file's ``areas`` decide on the size of a mask track, as in the benchmark's program."""
+    areas = annotation.get('areas')
+    if not areas or isinstance(shapes, np.ndarray):
+        return mean_area(shapes)
+    problem = frame_list_problem(areas, video)
+    if problem:
+        raise ValueError(f"{where}: field 'areas': {problem}")
+    return _mean_positive(np.array([area or 0 for area in areas], dtype=np.float64))
+
+
+def _truth_track(
+    annotation: Entry, where: str, truth: GroundTruth, iou_type: IouType
+) -> tuple[int, Track]:
+    for field, known in (('video_id', truth.videos), ('category_id', truth.categories)):
+        value = annotation.get(field) if isinstance(annotation, dict) else None
+        if not is_int(value) or value not in known:
+            raise ValueError(f"{where}: field {field!r}: {value!r} is not among the file's")
+    video = truth.videos[annotation['video_id']]
+    shapes: Shapes = (
+        _truth_masks(annotation, where, video)
+        if iou_type == 'segm'
+        else _truth_boxes(annotation, where, video)
+    )
+    occlusion = math.nan
+    if annotation.get('occlusion') is not None:
+        problem = frame_list_problem(annotation['occlusion'], video)
+        if problem:
+            raise ValueError(f"{where}: field 'occlusion': {problem}")
+        try:
+            occlusion = occlusion_score(annotation['occlusion'])
+        except ValueError as error:
+            raise ValueError(f"{where}: field 'occlusion': {error}") from error
+    return video.id, Track(
+        int(annotation['category_id']),
+        shapes,
+        _truth_area(annotation, shapes, where, video),
+        crowd=bool(annotation.get('iscrowd', False)),
+        occlusion=occlusion,
+    )
+
+
+def truth_tracks(truth: GroundTruth, iou_type: IouType) -> dict[int, list[Track]]:
+    """Checks the annotations and groups them by video, in the order of the file.
+
+    Raises:
+        ValueError: naming the first annotation and field that is wrong.
+    """
+    by_video: dict[int, list[Track]] = {video_id: [] for video_id in truth.videos}
+    for index, annotation in enumerate(truth.annotations or ()):
+        where = f'{truth.source}: annotations[{index}]'
+        video_id, track = _truth_track(annotation, where, truth, iou_type)
+        by_video[video_id].append(track)
+    return by_video
+
+
+def read_pair(
+    gt: Source | Mapping[str, Any] | GroundTruth,
+    results: Source | Sequence[Entry],
+    iou_type: Literal['segm', 'box', 'auto'],
+) -> tuple[GroundTruth, dict[int, list[Track]], list[Entry], IouType]:
+    """Reads and checks an annotation file and the results for it.
+
+    Returns:
+        The annotation file, its tracks by video, the checked results, and what to compare.
+
+    Raises:
+        ValueError: naming the first entry and field that is wrong.
+    """
+    truth = read_ground_truth(gt)
+    entries, source = read_results(results)
+    settled = choose_iou_type(truth, iou_type)
+    gts = truth_tracks(truth, settled)
+    for problem in result_problems(
+        entries, truth.videos, truth.categories, iou_type=settled, source=source
+    ):
+        raise ValueError(problem)
+    return truth, gts, entries, settled
+
+
+def pairwise_iou(dts: Sequence[Track], gts: Sequence[Track]) -> np.ndarray:
+    """(D, G) IoU of the tracks of one video; shapes that tracks share are compared once."""
+    if not dts or not gts:
+        return np.zeros((len(dts), len(gts)))
+    unique = {id(dt.shapes): dt.shapes for dt in dts}
+    position = {key: row for row, key in enumerate(unique)}
+    rows = [position[id(dt.shapes)] for dt in dts]
+    others = [gt.shapes for gt in gts]
+    if isinstance(others[0], np.ndarray):
+        return box_track_iou(np.stack(list(unique.values())), np.stack(others))[rows]  # type: ignore
+    return track_iou(list(unique.values()), others)[rows]  # type: ignore[arg-type]

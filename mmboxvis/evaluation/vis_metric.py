@@ -1,0 +1,195 @@
+"""Metric of video instance segmentation for mmengine's evaluator."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mmdet.structures import TrackDataSample
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from mmboxvis.registry import METRICS
+from mmboxvis.structures import VideoPrediction
+
+from .functional import GroundTruth, VISEvaluation, read_ground_truth
+from .submission import CategoryIds, match_categories, to_results, write_submission
+from .tables import format_scores
+
+
+def _names(video_ids: Sequence[int], truth: GroundTruth, limit: int = 10) -> str:
+    shown = [f'{video_id} ({truth.videos[video_id].name})' for video_id in video_ids[:limit]]
+    return ', '.join(shown) + (', ...' if len(video_ids) > limit else '')
+
+
+@METRICS.register_module()
+class VISMetric(BaseMetric):
+    """Average precision and recall of tracks, as the YouTube-VIS and OVIS benchmarks define them.
+
+    It can be used any number of times in one run. Each data sample carries its whole video's
+    tracks in the field ``pred_video``, a :class:`~mmboxvis.structures.VideoPrediction`. Labels
+    find their category by the *name* in the data set's ``classes``, never by their order. A video
+    that a distributed sampler repeats counts once.
+
+    Example:
+        >>> val_evaluator = dict(type='VISMetric', ann_file='data/ovis/annotations/valid_sub.json')
+
+    Args:
+        ann_file: annotation file in the YouTube-VIS layout.
+        format_only: write the submission and compute nothing; needs ``outfile_prefix``.
+        outfile_prefix: where to write ``<prefix>.json`` and ``<prefix>.zip``; ``None`` writes
+            nothing.
+        iou_type: 'segm', 'box' or 'auto': masks where the annotations have some.
+        per_class: whether the log lists the classes.
+        category_ids: for each label the category id, a list of ids (the track counts for each),
+            or an empty list (it is dropped), in place of the match by name. Needed to score one
+            data set's classes on another's annotations.
+        allow_missing: score even though some videos of the file were not predicted.
+        collect_device: 'cpu' or 'gpu', used to collect the predictions of all processes.
+        prefix: put before the names of the metrics.
+        collect_dir: folder for collecting on the CPU.
+
+    Raises:
+        ValueError: if ``format_only`` is given without ``outfile_prefix``, or an argument is
+            unknown.
+        FileNotFoundError: if there is no annotation file.
+    """
+
+    default_prefix = None
+
+    def __init__(
+        self,
+        ann_file: str,
+        *,
+        format_only: bool = False,
+        outfile_prefix: str | None = None,
+        iou_type: Literal['segm', 'box', 'auto'] = 'auto',
+        per_class: bool = True,
+        category_ids: CategoryIds | None = None,
+        allow_missing: bool = False,
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        if format_only and not outfile_prefix:
+            raise ValueError('format_only=True writes a file: give outfile_prefix, its path')
+        if iou_type not in ('segm', 'box', 'auto'):
+            raise ValueError(f"iou_type must be 'segm', 'box' or 'auto', got {iou_type!r}")
+        # told now rather than after the first epoch
+        if not Path(ann_file).is_file():
+            raise FileNotFoundError(f'{ann_file}: no such annotation file (ann_file of VISMetric)')
+        self.ann_file = ann_file
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.iou_type: Literal['segm', 'box', 'auto'] = iou_type
+        self.per_class = per_class
+        self.category_ids = category_ids
+        self.allow_missing = allow_missing
+        self._truth: GroundTruth | None = None
+
+    def process(
+        self, data_batch: Any, data_samples: Sequence[Mapping[str, Any] | TrackDataSample]
+    ) -> None:
+        """Keeps the predictions of a batch of videos.
+
+        Args:
+            data_batch: not used.
+            data_samples: data samples, or their dicts, with the field ``pred_video``.
+
+        Raises:
+            TypeError: if the field is missing or of another type.
+        """
+        for sample in data_samples:
+            prediction = sample.get('pred_video')
+            if not isinstance(prediction, VideoPrediction):
+                raise TypeError(
+                    "VISMetric needs a VideoPrediction in the field 'pred_video' of each data "
+                    f'sample, got {type(prediction).__name__}; fields: {sorted(sample.keys())}'
+                )
+            self.results.append(prediction)
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Collects the predictions of all processes and scores them.
+
+        Args:
+            size: not used. It is meant for cutting off what a distributed sampler appended, but
+                that need not lie at the end; repeated videos are told by their id.
+        """
+        try:
+            return super().evaluate(sys.maxsize)
+        finally:
+            # a failed evaluation must not leak into the next one
+            self.results.clear()
+
+    def compute_metrics(self, results: list[VideoPrediction]) -> dict[str, float]:
+        """Scores the predictions, and writes them if asked to.
+
+        Args:
+            results: one prediction a video, possibly repeated.
+
+        Returns:
+            The metrics of :func:`~mmboxvis.evaluation.functional.evaluate_vis`, or nothing with
+            ``format_only``.
+
+        Raises:
+            ValueError: if a video is missing or unknown, a class has no category, or a
+                prediction does not fit its video.
+        """
+        if self._truth is None:
+            self._truth = read_ground_truth(self.ann_file)
+        truth = self._truth
+        predictions: dict[int, VideoPrediction] = {}
+        for prediction in results:
+            predictions.setdefault(prediction.video_id, prediction)
+        self._check_videos(predictions, truth)
+        entries = to_results(
+            (predictions[video_id] for video_id in truth.videos if video_id in predictions),
+            self._category_ids_of_labels(truth),
+        )
+        if self.outfile_prefix:
+            paths = write_submission(entries, self.outfile_prefix, truth)
+            print_log(f'Wrote {paths[0]} and {paths[1]}', logger='current')
+        if self.format_only:
+            return {}
+        evaluation = VISEvaluation.run(truth, entries, iou_type=self.iou_type)
+        print_log('\n' + format_scores(evaluation, per_class=self.per_class), logger='current')
+        return dict(evaluation.metrics)
+
+    def _check_videos(self, predictions: Mapping[int, Any], truth: GroundTruth) -> None:
+        unknown = sorted(predictions.keys() - truth.videos.keys())
+        if unknown:
+            raise ValueError(f'{truth.source}: predictions for videos it does not have: {unknown}')
+        missing = [video_id for video_id in truth.videos if video_id not in predictions]
+        # nothing at all scores zero, as mmengine has warned by now
+        if not missing or not predictions:
+            return
+        message = (
+            f'{truth.source}: {len(missing)} of {len(truth.videos)} videos were not predicted: '
+            f'{_names(missing, truth)}'
+        )
+        if not self.allow_missing:
+            raise ValueError(f'{message}; allow_missing=True scores the rest')
+        print_log(message, logger='current', level=logging.WARNING)
+
+    def _category_ids_of_labels(self, truth: GroundTruth) -> CategoryIds:
+        if self.category_ids is not None:
+            return self.category_ids
+        classes = (self.dataset_meta or {}).get('classes')
+        if not classes:
+            raise ValueError(
+                "VISMetric has no names for the labels: set 'classes' in the data set's metainfo "
+                'or give category_ids'
+            )
+        category_ids = match_categories(classes, truth.categories)
+        idle = [name for key, name in truth.categories.items() if key not in set(category_ids)]
+        if idle:
+            print_log(
+                f'{truth.source}: no class is called {idle}, their annotations cannot be found',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return category_ids
