@@ -8,7 +8,7 @@ with read_base():
     from .._base_.models.boxvis_tiny import *
     from .._base_.schedules.tiny import *
 
-max_iters = 2400
+max_iters = 1600
 model['network']['track_head']['num_classes'] = 10
 train_cfg.update(max_iters=max_iters, val_interval=400)
 param_scheduler[1].update(end=max_iters)

@@ -6,6 +6,7 @@ The folder is looked for at $MMBOXVIS_REAL_DATA, by default beside the project.
 import os
 
 data_root = os.environ.get('MMBOXVIS_REAL_DATA', '../shared/data') + '/'
+del os  # a config is copied, a module cannot be
 classes = (
     'person', 'bird', 'camel', 'car', 'cow', 'dog', 'bicycle', 'horse', 'goat', 'backpack',
 )  # fmt: skip

@@ -1,0 +1,17 @@
+"""Table 4, row 5: two spatial and five temporal neighbours, all on. No pseudo masks."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.ovis import *
+    from .._base_.default_runtime import *
+    from .._base_.models.boxvis_r50 import *
+    from .._base_.schedules.r50_15k import *
+
+# Mask2Former, COCO instances, converted by tools/model_converters/from_official.py
+load_from = 'checkpoints/mask2former_r50_coco-instance.pth'
+
+model['criterion']['loss_pair'] = dict(type='STPALoss', num_neighbors=7)
+model['pseudo_masks'] = None
+model['criterion']['loss_pseudo'] = None
+custom_hooks = []

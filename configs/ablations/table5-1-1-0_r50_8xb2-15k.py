@@ -1,0 +1,15 @@
+"""Table 5, row 3: YouTube-VIS 2021 and OVIS, 1:1."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.bvisd import *
+    from .._base_.default_runtime import *
+    from .._base_.models.boxvis_r50 import *
+    from .._base_.schedules.r50_15k import *
+
+# Mask2Former, COCO instances, converted by tools/model_converters/from_official.py
+load_from = 'checkpoints/mask2former_r50_coco-instance.pth'
+
+train_dataloader['dataset']['coco'] = None
+train_dataloader['sampler']['weights'] = [1, 1]
