@@ -1,0 +1,130 @@
+"""Test a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--out FILE.json] ...``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from mmboxvis._cli import (
+    UsageError,
+    add_common_arguments,
+    build_runner,
+    load_config,
+    require_checkpoint,
+    write_json,
+)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line, like that of mmdet's ``tools/test.py``."""
+    parser = argparse.ArgumentParser(description='Test a checkpoint and score it')
+    add_common_arguments(parser)
+    parser.add_argument('checkpoint', help='checkpoint file or URL')
+    parser.add_argument(
+        '--out',
+        metavar='FILE.json',
+        help='write the results as a benchmark server takes them: FILE.json, and FILE.zip of it',
+    )
+    parser.add_argument(
+        '--format-only',
+        action='store_true',
+        help='write the results and score nothing; default for --out: WORK_DIR/results.json',
+    )
+    parser.add_argument(
+        '--show-dir', metavar='DIR', help='write each video with its tracks drawn, into DIR'
+    )
+    parser.add_argument('--metrics-out', metavar='FILE.json', help='default: WORK_DIR/metrics.json')
+    return parser.parse_args(argv)
+
+
+def merge_args(args: argparse.Namespace) -> Config:
+    """Return the config that the command line asks for.
+
+    Raises:
+        UsageError: If a file is missing, or the config lacks what an argument needs.
+    """
+    cfg = load_config(args)
+    require_checkpoint(args.checkpoint)
+    cfg.load_from = args.checkpoint
+    cfg.resume = False
+    write_results(cfg, args.out, args.format_only)
+    if args.show_dir is not None:
+        show_videos(cfg, args.show_dir)
+    return cfg
+
+
+def write_results(cfg: Config, out: str | None, format_only: bool) -> None:
+    """Make the metric write its results to ``out``.
+
+    Args:
+        cfg: Changed where needed.
+        out: Path that ends in ``.json``, or ``None`` for the config's own choice.
+        format_only: Write only; without ``out`` to ``results.json`` in the work folder.
+
+    Raises:
+        UsageError: If ``out`` has another ending, or no evaluator of the config is a VISMetric.
+    """
+    if out is None and not format_only:
+        return
+    if out is not None and not out.endswith('.json'):
+        raise UsageError(f'--out {out}: the results are json, so the name has to end in .json')
+    metrics = list(vis_metrics(cfg.get('test_evaluator')))
+    if not metrics:
+        raise UsageError('--out and --format-only need a VISMetric as test_evaluator')
+    for number, metric in enumerate(metrics):
+        prefix = out[: -len('.json')] if out else metric.get('outfile_prefix')
+        prefix = prefix or str(Path(cfg.work_dir) / 'results')
+        metric['outfile_prefix'] = f'{prefix}_{number}' if out and number else prefix
+        metric['format_only'] = format_only
+
+
+def vis_metrics(evaluator: Any) -> Iterator[Any]:
+    """Yield the configs of type VISMetric in an evaluator's config."""
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+        evaluator = evaluator['metrics']
+    for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator or ():
+        kind = metric.get('type')  # a name, or the class itself in a lazy config
+        if str(getattr(kind, '__name__', kind)).rpartition('.')[2] == 'VISMetric':
+            yield metric
+
+
+def show_videos(cfg: Config, folder: str) -> None:
+    """Have the tested videos drawn into ``folder``, by the config's own hook if it has one."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    for hook in hooks:
+        if hook.get('type') == 'VideoOverlayHook':
+            hook['out_dir'] = folder
+            break
+    else:
+        hooks.append({'type': 'VideoOverlayHook', 'out_dir': folder})
+    cfg.custom_hooks = hooks
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Test."""
+    args = parse_args(argv)
+    try:
+        cfg = merge_args(args)
+        runner = build_runner(cfg)
+    except UsageError as error:
+        sys.exit(f'test.py: error: {error}')
+    start = time.perf_counter()
+    scores = runner.test()
+    seconds = time.perf_counter() - start
+    if scores and is_main_process():
+        target = args.metrics_out or str(Path(cfg.work_dir) / 'metrics.json')
+        metrics = {name: float(value) for name, value in scores.items()}
+        write_json(target, {**metrics, 'test_seconds': round(seconds, 2)})
+        print('  '.join(f'{name} {value:.4f}' for name, value in metrics.items() if value >= 0))
+        print(f'Wrote {target}')
+
+
+if __name__ == '__main__':
+    main()
