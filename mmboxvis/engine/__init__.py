@@ -1,3 +1,4 @@
 """Hooks and schedules."""
 
 from .hooks import *  # noqa: F403
+from .optimizers import *  # noqa: F403

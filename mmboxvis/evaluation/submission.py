@@ -6,11 +6,11 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mmboxvis.files import whole_file
 from mmboxvis.structures import VideoPrediction
 
 from .functional.layout import (
@@ -170,18 +170,6 @@ def _plain_entry(entry: Entry) -> Entry:
         score=float(entry['score']),
         segmentations=[mask and plain_mask(mask) for mask in entry['segmentations']],
     )
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Lends a temporary path beside ``path`` that takes its place if the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_submission(

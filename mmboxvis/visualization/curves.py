@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .files import StrPath, whole_file
+from mmboxvis.files import StrPath, whole_file
 
 Record = Mapping[str, Any]
 Log = StrPath | Sequence[Record]

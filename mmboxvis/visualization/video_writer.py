@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .files import StrPath, whole_file
+from mmboxvis.files import StrPath, whole_file
 
 
 def _import_av() -> Any:

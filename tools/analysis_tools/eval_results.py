@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from mmboxvis.evaluation import VISEvaluation, format_scores
-from mmboxvis.evaluation.submission import whole_file
+from mmboxvis.files import whole_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -1,0 +1,154 @@
+"""Every config reads, builds, and sets what the paper's recipe asks for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from torch import nn
+
+from mmboxvis.models.vis import BaseVIS
+from mmboxvis.registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+ALL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
+
+
+def _name(path: Path) -> str:
+    return path.stem
+
+
+def _config(name: str) -> Config:
+    return Config.fromfile(next(path for path in ALL if path.stem == name))
+
+
+def _build(cfg: Config) -> BaseVIS:
+    # mmdet's Swin computes its drop-path rates with tensors, so it needs real ones
+    real = cfg.model.network.backbone.type == 'SwinTransformer'
+    with torch.device('cpu' if real else 'meta'):
+        return MODELS.build(cfg.model)
+
+
+@pytest.mark.parametrize('path', ALL, ids=_name)
+def test_config_builds_and_survives_a_dump(path: Path, tmp_path: Path) -> None:
+    cfg = Config.fromfile(path)
+    assert cfg.default_scope == 'mmboxvis'
+    cfg.dump(tmp_path / 'dumped.py')
+    assert Config.fromfile(tmp_path / 'dumped.py').model == cfg.model
+
+    model = _build(cfg)
+    classes = cfg.model.network.track_head.num_classes
+    assert model.student.track_head.cls_embed.out_features == classes + 1
+    has_ema = any(hook['type'] == 'EMATeacherHook' for hook in cfg.custom_hooks)
+    assert has_ema == (getattr(model, 'teacher', None) is not None)
+
+
+def test_r50_has_44_million_parameters() -> None:
+    model = _build(_config('boxvis_r50_8xb2-15k_bvisd'))
+    assert sum(p.numel() for p in model.student.parameters()) == pytest.approx(44.0e6, rel=1e-3)
+    assert len(model.student.track_head.transformer_decoder.layers) == 9
+    assert len(model.student.track_head.pixel_decoder.encoder.layers) == 6
+
+
+def _groups(cfg: Config, model: nn.Module) -> dict[str, tuple[float, float]]:
+    """Learning rate and weight decay of each trained parameter of the student."""
+    wrapper: Any = build_optim_wrapper(model, cfg.optim_wrapper)
+    where = {
+        id(group['params'][0]): (group['lr'], group['weight_decay'])
+        for group in wrapper.optimizer.param_groups
+    }
+    return {
+        name: where[id(parameter)]
+        for name, parameter in model.student.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _expected(name: str, norms: set[str]) -> tuple[float, float]:
+    """The recipe: a tenth of the rate in the backbone; no decay where the paper's code has none."""
+    rate = 1e-5 if name.startswith('backbone.') else 1e-4
+    module = name.rpartition('.')[0]
+    no_decay = (
+        module in norms
+        or name.startswith(
+            ('track_head.query_feat', 'track_head.query_embed', 'track_head.level_embed')
+        )
+        or name.endswith('relative_position_bias_table')
+    )
+    return rate, 0.0 if no_decay else 0.05
+
+
+@pytest.mark.parametrize(
+    ('name', 'num_trained_norms'),
+    [
+        ('boxvis_r50_8xb2-15k_bvisd', None),
+        ('boxvis_swin-l-p4-w12-384_8xb1-32k_bvisd', 24 * 2 + 3 + 1 + 4),
+    ],
+)
+def test_learning_rate_and_decay_of_every_parameter(
+    name: str, num_trained_norms: int | None
+) -> None:
+    cfg = _config(name)
+    model = _build(cfg)
+    groups = _groups(cfg, model)
+    norms = {
+        path
+        for path, module in model.student.named_modules()
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d))
+    }
+    wrong = {
+        parameter: (found, _expected(parameter, norms))
+        for parameter, found in groups.items()
+        if found != pytest.approx(_expected(parameter, norms))
+    }
+    assert not wrong
+    trained_norms = {
+        path for path in norms if path.startswith('backbone.') and f'{path}.weight' in groups
+    }
+    assert len(trained_norms) == (num_trained_norms or 0)
+    # the pixel decoder's level vector decays, the query decoder's does not
+    assert groups['track_head.pixel_decoder.level_encoding.weight'] == (1e-4, 0.05)
+    assert groups['track_head.level_embed.weight'] == (1e-4, 0.0)
+    assert Counter(groups.values())[(1e-4, 0.05)] > 100
+
+
+def test_r50_recipe() -> None:
+    cfg = _config('boxvis_r50_8xb2-15k_bvisd')
+    assert cfg.train_cfg.max_iters == 15000
+    assert cfg.param_scheduler[0].milestones == [12000]
+    assert cfg.optim_wrapper.clip_grad == dict(max_norm=0.01, norm_type=2)
+    assert cfg.train_dataloader.sampler.weights == [2, 1, 1]
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    criterion = cfg.model.criterion
+    assert (criterion.cls_weight, criterion.loss_proj.loss_weight) == (2.0, 5.0)
+    assert (criterion.loss_pair.loss_weight, criterion.loss_pair.num_neighbors) == (1.0, 7)
+    assert (criterion.loss_pseudo.mask_weight, criterion.loss_pseudo.dice_weight) == (2.5, 2.5)
+    assert criterion.loss_pseudo.importance_sample_ratio == 0.5
+    assert cfg.custom_hooks == [dict(type='EMATeacherHook', momentum=0.001)]
+
+
+def test_swin_recipe() -> None:
+    cfg = _config('boxvis_swin-l-p4-w12-384_8xb1-32k_bvisd')
+    assert cfg.train_cfg.max_iters == 32000
+    assert cfg.param_scheduler[0].milestones == [28000]
+    assert cfg.model.network.track_head.num_queries == 200
+    assert cfg.model.test_cfg.tracker.type == 'OverlapTracker'
+    assert cfg.auto_scale_lr.base_batch_size == 8
+
+
+@pytest.mark.parametrize('dataset', ['toyvis', 'davis-mini'])
+def test_tiny_twins_differ_in_supervision_only(dataset: str) -> None:
+    box, pixel = (_config(f'{name}_tiny_{dataset}') for name in ('boxvis', 'mask2former-vis'))
+    assert box.model.network == pixel.model.network
+    assert box.train_cfg == pixel.train_cfg
+    assert box.optim_wrapper == pixel.optim_wrapper
+    assert box.param_scheduler == pixel.param_scheduler
+    assert box.test_dataloader == pixel.test_dataloader
+    assert box.train_dataloader.dataset.ann_file == 'boxes.json'
+    assert 'load_masks' not in box.train_dataloader.dataset
+    assert pixel.train_dataloader.dataset.load_masks
