@@ -92,18 +92,22 @@ class ClipTargets:
         frame_of = torch.cat(
             [torch.full((len(frame.labels),), t) for t, frame in enumerate(frames)]
         ).long()
-        boxes_px = torch.cat([torch.as_tensor(frame.bboxes).float() for frame in frames])
+        # mmdet's box classes keep theirs in an attribute
+        boxes_px = torch.cat(
+            [torch.as_tensor(getattr(frame.bboxes, 'tensor', frame.bboxes)) for frame in frames]
+        ).float()
         unique_ids, slot = torch.unique(ids, return_inverse=True)
 
         num, height, width = len(unique_ids), *pad_shape
         boxes = torch.zeros(num, len(frames), 4)
         boxes[slot, frame_of] = boxes_px
+        limits = boxes.new_tensor([width, height, width, height])
+        boxes = boxes.clamp(min=0).minimum(limits)
         has_area = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
         boxes = boxes * has_area[..., None]
-        slot_labels = torch.zeros(num, dtype=torch.long)
-        # written from the last frame to the first, so that the first frame's class stays
-        for index in range(len(ids) - 1, -1, -1):
-            slot_labels[slot[index]] = labels[index]
+        order = torch.arange(len(ids))
+        first = order.new_full((num,), len(ids)).scatter_reduce(0, slot, order, 'amin')
+        slot_labels = labels[first]
 
         masks = None
         if with_masks:
@@ -116,11 +120,10 @@ class ClipTargets:
                 offset += len(bitmaps)
 
         keep = has_area.any(1)
-        scale = boxes.new_tensor([width, height, width, height])
         boxes = boxes[keep].to(device)
         return cls(
             labels=slot_labels[keep].to(device),
-            boxes=boxes / scale.to(boxes.device),
+            boxes=boxes / limits.to(boxes.device),
             box_masks=boxes_to_masks(boxes, pad_shape, released=released_boxes),
             instance_ids=unique_ids[keep].to(device),
             masks=None if masks is None else masks[keep].to(device),

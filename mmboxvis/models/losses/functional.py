@@ -156,9 +156,7 @@ def pair_log_likelihood(logits: Tensor, other: Tensor) -> Tensor:
     return F.softplus(logits + other) - F.softplus(logits) - F.softplus(other)
 
 
-def bilinear_taps(
-    length: int, positions: Tensor, full_length: int
-) -> tuple[Tensor, Tensor]:
+def bilinear_taps(length: int, positions: Tensor, full_length: int) -> tuple[Tensor, Tensor]:
     """Where pixels of an axis resized from ``length`` to ``full_length`` take their values from.
 
     Bilinear with ``align_corners=False`` and without antialiasing, as

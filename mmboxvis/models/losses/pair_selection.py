@@ -23,9 +23,16 @@ from torch import Tensor
 from mmboxvis.structures.affinity_pairs import AffinityPairs, PointSamples
 
 from .functional import Offset, bilinear_taps, color_similarity
-from .patch_correlation import PatchCorrelation
+from .patch_correlation import PatchCorrelation, Rows
 
 _EDGE = 2  # a shift that leaves no more than this many nodes of overlap is not followed
+
+
+def _unravel(numbers: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, y and x of node numbers."""
+    lines = numbers.div(grid[1], rounding_mode='floor')
+    rows = lines.div(grid[0], rounding_mode='floor')
+    return rows, lines - rows * grid[0], numbers - lines * grid[1]
 
 
 class PairList(NamedTuple):
@@ -93,17 +100,9 @@ class Affinity:
         """
         if self.correlation is None:
             return pairs
-        row, y, x = torch.unravel_index(pairs.first, (len(motion.next_rows), *grid))
-        correlation = self.correlation(
-            motion.frames,
-            motion.frames[motion.next_rows],
-            motion.shifts,
-            offsets,
-            row,
-            y,
-            x,
-            pairs.neighbors,
-        )
+        row, y, x = _unravel(pairs.first, grid)
+        rows = Rows(motion.frames, motion.frames[motion.next_rows], motion.shifts)
+        correlation = self.correlation(rows, offsets, row, y, x, pairs.neighbors)
         affinity = color + self.corr_weight * correlation
         return pairs.take((affinity >= self.threshold).nonzero().squeeze(1))
 
@@ -168,6 +167,8 @@ class NodesInBoxes:
     Attributes:
         inside: (N, T, rows, columns) bool.
         numbers: (P,) int64.
+        origins: (P,) int64, number of the first node of the instance: ``number - origin`` is the
+            place.
         rows: (P,) int64, ``n * T + t``.
         y: (P,) int64.
         x: (P,) int64.
@@ -175,6 +176,7 @@ class NodesInBoxes:
 
     inside: Tensor
     numbers: Tensor
+    origins: Tensor
     rows: Tensor
     y: Tensor
     x: Tensor
@@ -183,8 +185,11 @@ class NodesInBoxes:
     def create(cls, inside: Tensor) -> NodesInBoxes:
         """Lists the nodes."""
         numbers = inside.flatten().nonzero().squeeze(1)
-        rows, y, x = torch.unravel_index(numbers, (inside[:, :, 0, 0].numel(), *inside.shape[2:]))
-        return cls(inside, numbers, rows, y, x)
+        _, num_frames, *grid = inside.shape
+        rows, y, x = _unravel(numbers, grid)
+        volume = num_frames * grid[0] * grid[1]
+        first_rows = rows.div(max(num_frames, 1), rounding_mode='floor')
+        return cls(inside, numbers, first_rows * volume, rows, y, x)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -195,60 +200,93 @@ class NodesInBoxes:
         """Whether nodes (K,) are inside the box of their instance."""
         return self.inside.flatten().index_select(0, numbers)
 
-    def partners(self, motion: Motion, offset: Offset) -> tuple[Tensor, Tensor]:
-        """Finds the neighbour of every node.
+    def partners(self, motion: Motion) -> Reach:
+        """Where every node is in the next row.
 
-        Returns:
-            Its number, and whether there is one: both the neighbour and the point of this row
-            that is shifted onto it are on the grid. Both are (P,).
+        A neighbour at ``point + offset`` counts only if it is on the grid both before and after
+        the shift, as if the whole next frame were shifted onto this one.
         """
-        _, dx, dy = offset
-        shift = motion.shifts.index_select(0, self.rows)
-        there = (self.y + dy, self.x + dx)
-        moved = (there[0] - shift[:, 0], there[1] - shift[:, 1])
+        shift_y, shift_x = (shift.index_select(0, self.rows) for shift in motion.shifts.unbind(1))
+        rows, columns = self.grid
         row = motion.next_rows.index_select(0, self.rows)
+        end_y = rows + shift_y.clamp(max=0)
         valid = motion.valid.index_select(0, self.rows)
-        return self._number(row, moved), valid & self._on_grid(there) & self._on_grid(moved)
+        return Reach(
+            numbers=(row * rows + self.y - shift_y) * columns + self.x - shift_x,
+            y=self.y,
+            x=self.x,
+            start=(shift_y.clamp(min=0), shift_x.clamp(min=0)),
+            # an empty interval where the instance cannot be followed
+            end=(torch.where(valid, end_y, 0), columns + shift_x.clamp(max=0)),
+            columns=columns,
+        )
 
-    def owners(self, motion: Motion, offset: Offset) -> tuple[Tensor, Tensor]:
-        """Finds the point that every node is the neighbour of: undoes :meth:`partners`."""
-        _, dx, dy = offset
+    def owners(self, motion: Motion) -> Reach:
+        """Where every node was in the previous row; undoes :meth:`partners`."""
+        rows, columns = self.grid
         row = motion.previous_rows.index_select(0, self.rows)
-        shift = motion.shifts.index_select(0, row)
-        there = (self.y + shift[:, 0], self.x + shift[:, 1])
-        moved = (there[0] - dy, there[1] - dx)
+        shift_y, shift_x = (shift.index_select(0, row) for shift in motion.shifts.unbind(1))
+        y, x = self.y + shift_y, self.x + shift_x
         valid = motion.valid.index_select(0, row)
-        return self._number(row, moved), valid & self._on_grid(there) & self._on_grid(moved)
-
-    def _on_grid(self, point: tuple[Tensor, Tensor]) -> Tensor:
-        rows, columns = self.grid
-        return (point[0] >= 0) & (point[0] < rows) & (point[1] >= 0) & (point[1] < columns)
-
-    def _number(self, row: Tensor, point: tuple[Tensor, Tensor]) -> Tensor:
-        """Number of a node; some number where the point is not on the grid."""
-        rows, columns = self.grid
-        return (row * rows + point[0].clamp(0, rows - 1)) * columns + point[1].clamp(0, columns - 1)
+        valid = valid & (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+        zero = torch.zeros_like(y)
+        return Reach(
+            numbers=(row * rows + y) * columns + x,
+            y=y,
+            x=x,
+            start=(zero, zero),
+            end=(torch.where(valid, rows, 0), torch.full_like(x, columns)),
+            columns=columns,
+        )
 
     def pairs_with(
-        self, motion: Motion, offset: Offset, *, both_inside: bool
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Pairs nodes with one neighbour, each pair once.
+        self, motion: Motion, offsets: Sequence[Offset], *, both_inside: bool
+    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Pairs nodes with their neighbours, each pair once.
 
         Args:
             motion: where neighbours are.
-            offset: the neighbour.
+            offsets: the neighbours.
             both_inside: whether both nodes must be in the box of the instance; else one of them.
 
         Yields:
-            Numbers of the first and of the second nodes, and whether each is a pair at all.
+            Index of the offset, numbers of P first and of P second nodes, and which of these are
+            pairs at all; the others hold some number of the same instance.
         """
-        second, exists = self.partners(motion, offset)
+        partners = self.partners(motion)
+        for neighbor, (_, dx, dy) in enumerate(offsets):
+            second, exists = partners.step(dy, dx, otherwise=self.numbers)
+            if both_inside:
+                exists = exists & self.contain(second)
+            yield neighbor, self.numbers, second, exists
         if both_inside:
-            yield self.numbers, second, exists & self.contain(second)
             return
-        yield self.numbers, second, exists
-        first, exists = self.owners(motion, offset)
-        yield first, self.numbers, exists & ~self.contain(first)
+        owners = self.owners(motion)
+        for neighbor, (_, dx, dy) in enumerate(offsets):
+            first, exists = owners.step(-dy, -dx, otherwise=self.numbers)
+            yield neighbor, first, self.numbers, exists & ~self.contain(first)
+
+
+class Reach(NamedTuple):
+    """Where P nodes lead to in another row, and which steps from there stay on the grid."""
+
+    numbers: Tensor  # (P,) int64
+    y: Tensor  # (P,) int64, what a step is counted from
+    x: Tensor
+    start: tuple[Tensor, Tensor]  # (P,) int64 each: least y and x after the step
+    end: tuple[Tensor, Tensor]  # (P,) int64 each: first y and x that are too large
+    columns: int
+
+    def step(self, dy: int, dx: int, otherwise: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes one step.
+
+        Returns:
+            Numbers of the nodes reached, or ``otherwise``, and whether there is such a node.
+        """
+        y, x = self.y + dy, self.x + dx
+        exists = (y >= self.start[0]) & (y < self.end[0])
+        exists = exists & (x >= self.start[1]) & (x < self.end[1])
+        return torch.where(exists, self.numbers + (dy * self.columns + dx), otherwise), exists
 
 
 def alike_pairs(
@@ -268,14 +306,14 @@ def alike_pairs(
         offsets: the neighbours, at least one.
         both_inside: whether both points must be in the box of the instance; else one of them.
     """
-    volume = nodes.inside[0].numel()
     candidates, colors = [], []
-    for neighbor, offset in enumerate(offsets):
-        for first, second, exists in nodes.pairs_with(motion, offset, both_inside=both_inside):
-            color = affinity.similar_color(first % volume, second % volume)
-            index = (exists & (color >= affinity.least_color)).nonzero().squeeze(1)
-            candidates.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
-            colors.append(color[index])
+    for neighbor, first, second, exists in nodes.pairs_with(
+        motion, offsets, both_inside=both_inside
+    ):
+        color = affinity.similar_color(first - nodes.origins, second - nodes.origins)
+        index = (exists & (color >= affinity.least_color)).nonzero().squeeze(1)
+        candidates.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
+        colors.append(color.index_select(0, index))
     pairs = PairList.join(candidates)
     return affinity.select(torch.cat(colors), motion, nodes.grid, pairs, offsets)
 
@@ -301,11 +339,10 @@ def spatial_pairs(nodes: NodesInBoxes, affinity: Affinity, offsets: Sequence[Off
 
     motion = stay(num_instances * num_frames, num_frames, device)
     kept = []
-    for neighbor, offset in enumerate(offsets):
-        for first, second, exists in nodes.pairs_with(motion, offset, both_inside=False):
-            found = lookup.index_select(0, first % volume + neighbor * volume)
-            index = (exists & found).nonzero().squeeze(1)
-            kept.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
+    for neighbor, first, second, exists in nodes.pairs_with(motion, offsets, both_inside=False):
+        found = lookup.index_select(0, first - nodes.origins + neighbor * volume)
+        index = (exists & found).nonzero().squeeze(1)
+        kept.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
     return PairList.join(kept)
 
 
@@ -325,11 +362,14 @@ def point_samples(
         stride: distance of the nodes.
         logits_size: (h, w).
     """
-    rows, y, x = torch.unravel_index(nodes, (shape[0] * shape[1], *shape[2:]))
+    rows, y, x = _unravel(nodes, shape[2:])
     corner_y, weight_y = _node_taps(logits_size[0], shape[2], stride, size[0], nodes.device)
     corner_x, weight_x = _node_taps(logits_size[1], shape[3], stride, size[1], nodes.device)
-    corners = (rows * logits_size[0] + corner_y[y]) * logits_size[1] + corner_x[x]
-    return PointSamples(logits_size, corners, weight_y[y], weight_x[x])
+    corners = (rows * logits_size[0] + corner_y.index_select(0, y)) * logits_size[1]
+    corners = corners + corner_x.index_select(0, x)
+    return PointSamples(
+        logits_size, corners, weight_y.index_select(0, y), weight_x.index_select(0, x)
+    )
 
 
 def _node_taps(
@@ -362,7 +402,7 @@ def collect_pairs(
     nodes = used.nonzero().squeeze(1)
     slots = torch.empty_like(used, dtype=torch.long)
     slots[nodes] = torch.arange(len(nodes), device=nodes.device)
-    first, second = slots[pairs.first], slots[pairs.second]
+    first, second = slots.index_select(0, pairs.first), slots.index_select(0, pairs.second)
     samples = point_samples(nodes, shape, size, stride, logits_size)
     ones = torch.ones_like(first, dtype=samples.weights_x.dtype)
     degrees = torch.zeros_like(samples.weights_x)

@@ -100,20 +100,16 @@ def _recipe(
             for ix, wx in near[1]:
                 for jy, vy in far[0]:
                     for jx, vx in far[1]:
-                        index = displacements.setdefault(
-                            (jy - iy, jx - ix), len(displacements)
-                        )
+                        index = displacements.setdefault((jy - iy, jx - ix), len(displacements))
                         entries[iy, ix, index, column] = wy * wx * vy * vx
     matrix = torch.zeros(len(cells), len(displacements), len(shifts) * len(pixels))
     for (iy, ix, index, column), value in entries.items():
         matrix[cells.index((iy, ix)), index, column] = value
-    return _Recipe(
-        torch.tensor(cells), torch.tensor(list(displacements)), matrix.flatten(0, 1)
-    )
+    return _Recipe(torch.tensor(cells), torch.tensor(list(displacements)), matrix.flatten(0, 1))
 
 
 def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
-    """Inner products of some pairs of vectors, without gathering the partners.
+    """Inner products of some pairs of vectors.
 
     Args:
         vectors: (V, C).
@@ -123,19 +119,42 @@ def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
     Returns:
         (L, D).
     """
+    own = vectors.index_select(0, rows)
+    if vectors.device.type != 'cpu':
+        gathered = vectors.index_select(0, partners.flatten()).view(*partners.shape, -1)
+        return torch.einsum('lc,ldc->ld', own, gathered)
+    # a processor spends its time on gathering: there, multiply where the vectors lie
     count, width = partners.shape
+    if width > len(vectors):  # a sparse row cannot have more entries than columns
+        vectors = F.pad(vectors, (0, 0, 0, width - len(vectors)))
     with warnings.catch_warnings():
         # torch calls its sparse tensors beta on their first use
         warnings.filterwarnings('ignore', message='Sparse CSR tensor support')
         pattern = torch.sparse_csr_tensor(
-            torch.arange(0, count * width + 1, width, device=rows.device),
+            torch.arange(0, count * width + 1, width),
             partners.flatten(),
             vectors.new_zeros(count * width),
             size=(count, len(vectors)),
             check_invariants=False,
         )
-    products = torch.sparse.sampled_addmm(pattern, vectors[rows], vectors.t(), beta=0.0)
+    products = torch.sparse.sampled_addmm(pattern, own, vectors.t(), beta=0.0)
     return products.values().view(count, width)
+
+
+class Rows(NamedTuple):
+    """R rows of pairs; those of one row share two frames and a shift (an instance in a frame)."""
+
+    frames: Tensor  # (R,) int64
+    other_frames: Tensor  # (R,) int64
+    shifts: Tensor  # (R, 2) int64 (y, x): the partner is looked for at ``point - shift``
+
+
+class _Blocks(NamedTuple):
+    """L blocks: row and, counted in blocks, position."""
+
+    row: Tensor  # (L,) int64
+    y: Tensor
+    x: Tensor
 
 
 class PatchCorrelation:
@@ -155,9 +174,9 @@ class PatchCorrelation:
     Example:
         >>> correlation = PatchCorrelation(features, (96, 128), stride=2, patch_size=3)
         >>> frame = torch.arange(3)  # three rows: each frame with itself, not shifted
-        >>> shift = torch.zeros(3, 2, dtype=torch.long)
+        >>> rows = Rows(frame, frame, torch.zeros(3, 2, dtype=torch.long))
         >>> row, y, x, neighbor = torch.tensor([[0], [5], [7], [1]])
-        >>> correlation(frame, frame, shift, ((0, 2, 0), (0, 0, 2)), row, y, x, neighbor)
+        >>> correlation(rows, ((0, 2, 0), (0, 0, 2)), row, y, x, neighbor)
         tensor([0.9713])
     """
 
@@ -184,27 +203,22 @@ class PatchCorrelation:
 
     def __call__(
         self,
-        frames: Tensor,
-        other_frames: Tensor,
-        shifts: Tensor,
+        rows: Rows,
         offsets: Sequence[Offset],
-        rows: Tensor,
+        row: Tensor,
         y: Tensor,
         x: Tensor,
         neighbors: Tensor,
     ) -> Tensor:
         """Correlates K points with their neighbours.
 
-        The pairs come in R rows that share two frames and a shift (the instances of a frame,
-        say): point ``(y, x)`` of ``frames[row]`` is compared with node
-        ``(y + dy, x + dx) - shifts[row]`` of ``other_frames[row]``.
+        Node ``(y, x)`` of a row's frame is compared with node ``(y + dy, x + dx) - shift`` of its
+        other frame.
 
         Args:
-            frames: (R,) int64.
-            other_frames: (R,) int64.
-            shifts: (R, 2) int64 (y, x) in steps of the grid.
+            rows: the R rows, shifts counted in steps of the grid.
             offsets: the O neighbours ``(dt, dx, dy)``; ``dt`` is not looked at.
-            rows: (K,) int64, row of each pair.
+            row: (K,) int64, row of each pair.
             y: (K,) int64, node of each pair.
             x: (K,) int64.
             neighbors: (K,) int64, index into ``offsets``.
@@ -213,143 +227,137 @@ class PatchCorrelation:
             (K,) in [-1, 1]. Parts of a patch outside the image count as zero.
         """
         nodes_y, nodes_x = (axis.nodes for axis in self._axes)
-        grid = tuple(
-            -(-length // axis.block) for length, axis in zip(self.size, self._axes)
-        )
-        blocks = (rows * grid[0] + y // nodes_y) * grid[1] + x // nodes_x
-        active = torch.zeros(len(frames), *grid, dtype=torch.bool, device=rows.device)
-        active.view(-1)[blocks] = True
-        slots = torch.empty(active.numel(), dtype=torch.long, device=rows.device)
-        values, count = [], 0
-        pixel_shifts = -self.stride * shifts
-        for phase, members in self._by_phase(pixel_shifts):
-            row, block_y, block_x = active[members].nonzero().unbind(1)
-            row = members[row]
-            slots[(row * grid[0] + block_y) * grid[1] + block_x] = torch.arange(
-                count, count + len(row), device=rows.device
-            )
-            count += len(row)
-            values.append(
-                self._correlate_blocks(
-                    (frames, other_frames, pixel_shifts), offsets, phase, (row, block_y, block_x)
-                )
-            )
-        inside = (y % nodes_y) * nodes_x + x % nodes_x
-        index = (slots[blocks] * len(offsets) + neighbors) * (nodes_y * nodes_x) + inside
-        return torch.cat(values).flatten().index_select(0, index)
+        grid = [-(-length // axis.block) for length, axis in zip(self.size, self._axes)]
+        numbers = (row * grid[0] + y // nodes_y) * grid[1] + x // nodes_x
+        active = numbers.new_zeros(len(rows.frames), *grid, dtype=torch.bool)
+        active.view(-1)[numbers] = True
 
-    def _by_phase(self, pixel_shifts: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
+        rows = rows._replace(shifts=-self.stride * rows.shifts)  # from here on in pixels
+        slots = numbers.new_empty(active.numel())
+        values, count = [], 0
+        for phase, members in self._by_phase(rows.shifts):
+            member, block_y, block_x = active[members].nonzero().unbind(1)
+            blocks = _Blocks(members[member], block_y, block_x)
+            place = (blocks.row * grid[0] + block_y) * grid[1] + block_x
+            slots[place] = torch.arange(count, count + len(place), device=place.device)
+            count += len(place)
+            values.append(self._correlate_blocks(rows, offsets, phase, blocks))
+        node = (y % nodes_y) * nodes_x + x % nodes_x
+        index = slots.index_select(0, numbers) * len(offsets) + neighbors
+        return torch.cat(values).view(-1).index_select(0, index * (nodes_y * nodes_x) + node)
+
+    def _by_phase(self, shifts: Tensor) -> Iterator[tuple[tuple[int, int], Tensor]]:
         """Groups rows by what their shift leaves when counted in native cells.
 
+        At most 4 groups at the usual scales: those of 4 with a stride of 2.
+
         Args:
-            pixel_shifts: (R, 2).
+            shifts: (R, 2) in pixels.
 
         Yields:
             The remainders (y, x) and the indices of the rows that have them.
         """
-        phases = pixel_shifts.remainder(pixel_shifts.new_tensor(self._scales))
+        phases = shifts.remainder(shifts.new_tensor(self._scales))
         steps = [range(0, scale, math.gcd(scale, self.stride)) for scale in self._scales]
-        for phase in itertools.product(*steps):
-            same = (phases == phases.new_tensor(phase)).all(1)
-            yield phase, same.nonzero().squeeze(1)
+        for phase_y, phase_x in itertools.product(*steps):
+            same = (phases[:, 0] == phase_y) & (phases[:, 1] == phase_x)
+            yield (phase_y, phase_x), same.nonzero().squeeze(1)
 
     def _correlate_blocks(
-        self,
-        geometry: tuple[Tensor, Tensor, Tensor],
-        offsets: Sequence[Offset],
-        phase: tuple[int, int],
-        blocks: tuple[Tensor, Tensor, Tensor],
+        self, rows: Rows, offsets: Sequence[Offset], phase: tuple[int, int], blocks: _Blocks
     ) -> Tensor:
         """Correlates every node of L blocks with its O neighbours.
 
         Args:
-            geometry: frames (R,), other frames (R,), shifts (R, 2) in working pixels.
+            rows: shifts in pixels.
             offsets: see :meth:`__call__`.
             phase: remainder that the shifts of all blocks share.
-            blocks: row, y and x of each block, (L,) each.
+            blocks: the L blocks.
 
         Returns:
             (L, O, nodes of a block).
         """
-        frames, other_frames, pixel_shifts = geometry
-        axis_y, axis_x = self._axes
+        device = blocks.row.device
         steps = tuple((self.stride * dy, self.stride * dx) for _, dx, dy in offsets)
-        window = self._window(frames.device)
-        rows, *corner = blocks
-        result = []
-        products = self._expand(self._axes, geometry, steps, phase, blocks)
-        for start, maps in products:
-            part = slice(start, start + len(maps))
-            row = rows[part]
+        step = torch.tensor(steps, device=device)
+        window = self._window(device)
+        pixels = [axis.start + torch.arange(axis.pixels, device=device) for axis in self._axes]
+        result = [self._vectors.new_zeros(0, len(offsets), window.shape[1])]
+        for part, maps in self._expand(self._axes, rows, steps, phase, blocks):
+            row = blocks.row[part]
             own = [
-                corner[i][part, None] * axis.block
-                + torch.arange(axis.start, axis.start + axis.pixels, device=row.device)
-                for i, axis in enumerate(self._axes)
+                position[part, None, None] * axis.block + pixel
+                for position, axis, pixel in zip(blocks[1:], self._axes, pixels)
             ]
-            step = torch.tensor(steps, device=row.device)
-            moved = [
-                pixels[:, None] + pixel_shifts[row, i, None, None] + step[:, i, None]
-                for i, pixels in enumerate(own)
-            ]
-            maps = maps * self._norms_at(frames[row, None], own[0][:, None], own[1][:, None])
-            maps = maps * self._norms_at(other_frames[row, None], moved[0], moved[1])
+            moved = [own[i] + rows.shifts[row, i, None, None] + step[:, i, None] for i in (0, 1)]
+            maps = maps * self._norms_at(rows.frames[row], *own)
+            maps = maps * self._norms_at(rows.other_frames[row], *moved)
             result.append(maps.flatten(2) @ window)
-        shape = (0, len(offsets), axis_y.nodes * axis_x.nodes)
-        return torch.cat(result) if result else self._vectors.new_zeros(shape)
+        return torch.cat(result)
 
     def _expand(
         self,
         axes: tuple[_Axis, _Axis],
-        geometry: tuple[Tensor, Tensor, Tensor],
+        rows: Rows,
         steps: tuple[tuple[int, int], ...],
         phase: tuple[int, int],
-        blocks: tuple[Tensor, Tensor, Tensor],
-    ) -> Iterator[tuple[int, Tensor]]:
+        blocks: _Blocks,
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Upsamples inner products of native features to the pixels of L blocks.
 
-        Yields:
-            For some blocks at a time the number of the first and (l, O, pixels_y, pixels_x) inner
-            products, not yet normalised.
-        """
-        frames, other_frames, pixel_shifts = geometry
-        recipe = _Recipe(*(t.to(frames.device) for t in _recipe(axes, steps, phase)))
-        scales = pixel_shifts.new_tensor(self._scales)
-        cell_shifts = pixel_shifts.div(scales, rounding_mode='floor')
+        Args:
+            axes: geometry of the blocks.
+            rows: shifts in pixels.
+            steps: (y, x) in pixels from a point to its O neighbours.
+            phase: remainder that the shifts of all blocks share.
+            blocks: the L blocks.
 
+        Yields:
+            Some of the blocks at a time, and their (l, O, pixels_y, pixels_x) inner products, not
+            yet normalised.
+        """
+        recipe = _Recipe(*(part.to(blocks.row.device) for part in _recipe(axes, steps, phase)))
         # number the cells that some block needs; blocks next to each other share them
-        rows, *corner = blocks
         starts = [axis.cell_range().start for axis in axes]
         extent = [
             -(-full // axis.block) * axis.cells + len(axis.cell_range())
             for full, axis in zip(self.size, axes)
         ]
         near = [
-            corner[i][:, None] * axes[i].cells + (recipe.cells[:, i] - starts[i]) for i in (0, 1)
+            position[:, None] * axis.cells + (recipe.cells[:, i] - starts[i])
+            for i, (position, axis) in enumerate(zip(blocks[1:], axes))
         ]
-        keys = (rows[:, None] * extent[0] + near[0]) * extent[1] + near[1]
-        needed = torch.zeros(len(frames), *extent, dtype=torch.bool, device=frames.device)
+        keys = (blocks.row[:, None] * extent[0] + near[0]) * extent[1] + near[1]
+        needed = keys.new_zeros(len(rows.frames), *extent, dtype=torch.bool)
         needed.view(-1)[keys] = True
         numbers = needed.view(-1).nonzero().squeeze(1)
-        slots = torch.empty(needed.numel(), dtype=torch.long, device=frames.device)
-        slots[numbers] = torch.arange(len(numbers), device=frames.device)
-        cells = torch.unravel_index(numbers, needed.shape)
+        slots = keys.new_empty(needed.numel())
+        slots[numbers] = torch.arange(len(numbers), device=numbers.device)
+        row, y, x = torch.unravel_index(numbers, needed.shape)
 
-        products = []
-        for row, y, x in zip(*(axis.split(_CHUNK) for axis in cells)):
-            if not len(row):
-                return
-            y, x = y + starts[0], x + starts[1]
-            moved = cell_shifts[row, None] + recipe.displacements
-            own = self._cell_index(frames[row], y, x)
+        table = self._multiply_cells(rows, recipe, (row, y + starts[0], x + starts[1]))
+        shape = (len(steps), axes[0].pixels, axes[1].pixels)
+        matrix = recipe.matrix.to(table)
+        for begin in range(0, len(keys), _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            index = slots.index_select(0, keys[part].flatten())
+            patches = table.index_select(0, index).view(-1, len(matrix))
+            yield part, (patches @ matrix).view(-1, *shape)
+
+    def _multiply_cells(
+        self, rows: Rows, recipe: _Recipe, cells: tuple[Tensor, Tensor, Tensor]
+    ) -> Tensor:
+        """(M, D) inner products of M native cells, given as row, y and x, with their partners."""
+        shifts = rows.shifts.div(rows.shifts.new_tensor(self._scales), rounding_mode='floor')
+        products = [self._vectors.new_zeros(0, len(recipe.displacements))]
+        for row, y, x in zip(*(part.split(_CHUNK) for part in cells)):
+            moved = shifts.index_select(0, row)[:, None] + recipe.displacements
+            own = self._cell_index(rows.frames[row], y, x)
             partners = self._cell_index(
-                other_frames[row, None], y[:, None] + moved[..., 0], x[:, None] + moved[..., 1]
+                rows.other_frames[row, None], y[:, None] + moved[..., 0], x[:, None] + moved[..., 1]
             )
             products.append(_inner_products(self._vectors, own, partners))
-        table = torch.cat(products)
-        shape = (len(steps), axes[0].pixels, axes[1].pixels)
-        for number, part in enumerate(keys.split(_CHUNK)):
-            patch = table.index_select(0, slots[part.flatten()]).view(len(part), -1)
-            yield number * _CHUNK, (patch @ recipe.matrix.to(patch)).view(-1, *shape)
+        return torch.cat(products)
 
     def _cell_index(self, frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Row of a cell in the table of vectors; the border continues outside, as in resizing."""
@@ -360,23 +368,22 @@ class PatchCorrelation:
         """Inverse norms of the features at working pixels, zero outside the image.
 
         Args:
-            frames: (l, 1) int64.
-            y: (l, O, pixels_y) int64.
-            x: (l, O, pixels_x) int64.
+            frames: (l,) int64.
+            y: (l, 1 or O, pixels_y) int64.
+            x: (l, 1 or O, pixels_x) int64.
 
         Returns:
-            (l, O, pixels_y, pixels_x).
+            (l, 1 or O, pixels_y, pixels_x).
         """
         height, width = self.size
-        lines = frames[..., None] * (height + 2) + y.clamp(-1, height) + 1
+        lines = frames[:, None, None] * (height + 2) + y.clamp(-1, height) + 1
         index = lines[..., None] * (width + 2) + (x.clamp(-1, width) + 1)[..., None, :]
         return self._inverse_norms.index_select(0, index.flatten()).view(index.shape)
 
     def _window(self, device: torch.device) -> Tensor:
         """(pixels of a block's patches, nodes of a block): takes the mean of each patch."""
-        axis_y, axis_x = self._axes
         masks = []
-        for axis in (axis_y, axis_x):
+        for axis in self._axes:
             first = torch.arange(axis.nodes, device=device) * self.stride
             distance = torch.arange(axis.pixels, device=device)[:, None] - first
             masks.append(((distance >= 0) & (distance < self.patch_size)).to(self._vectors))
@@ -384,18 +391,17 @@ class PatchCorrelation:
 
     def _compute_inverse_norms(self, num_frames: int) -> Tensor:
         """(T * (H + 2) * (W + 2),): 1 / norm of each working pixel, in a frame of zeros."""
-        axes = tuple(_Axis.create(scale, 1, 1) for scale in self._scales)
+        axes = (_Axis.create(self._scales[0], 1, 1), _Axis.create(self._scales[1], 1, 1))
         device = self._vectors.device
         frames = torch.arange(num_frames, device=device)
-        still = torch.zeros(num_frames, 2, dtype=torch.long, device=device)
-        rows, columns = self.native_size
-        blocks = torch.cartesian_prod(
-            frames, torch.arange(rows, device=device), torch.arange(columns, device=device)
-        ).unbind(1)
-        squares = torch.cat(
-            [part for _, part in self._expand(axes, (frames, frames, still), ((0, 0),), (0, 0), blocks)]
+        height, width = self.native_size
+        cells = torch.cartesian_prod(
+            frames, torch.arange(height, device=device), torch.arange(width, device=device)
         )
-        squares = squares.view(num_frames, rows, columns, axes[0].pixels, axes[1].pixels)
+        rows = Rows(frames, frames, frames.new_zeros(num_frames, 2))
+        parts = self._expand(axes, rows, ((0, 0),), (0, 0), _Blocks(*cells.unbind(1)))
+        squares = torch.cat([part for _, part in parts])
+        squares = squares.view(num_frames, height, width, axes[0].pixels, axes[1].pixels)
         squares = squares.transpose(2, 3).reshape(num_frames, *self.size)
         inverse = squares.clamp(min=_EPS**2).rsqrt()
         return F.pad(inverse, (1, 1, 1, 1)).flatten()

@@ -121,10 +121,11 @@ class ProjectionLoss(nn.Module):
                 logits = logits.detach() + 0 * logits
             targets = mask_projections(_resize(at_least_float32(box_masks), size))
             preds = resized_projections(logits, size)
-            loss = sum(
-                projection_dice(pred.sigmoid().flatten(1), target.flatten(1)).sum()
+            distances = [
+                projection_dice(pred.sigmoid().flatten(1), target.flatten(1))
                 for pred, target in zip(preds, targets)
-            )
+            ]
+            loss = torch.stack(distances).sum()
             return self.loss_weight * loss / (len(logits) if avg_factor is None else avg_factor)
 
     def extra_repr(self) -> str:

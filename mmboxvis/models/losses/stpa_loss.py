@@ -129,7 +129,7 @@ class STPALoss(nn.Module):
             pairs = self._pair(nodes, affinity, at_least_float32(boxes))
             shape = (*box_masks.shape[:2], *grid_size(size, self.stride))
             # mask logits are at stride 4; others are served too, with some work in every loss
-            logits_size = (height // 4, width // 4)
+            logits_size = (max(height // 4, 1), max(width // 4, 1))
             return collect_pairs(pairs, self.offsets, shape, size, self.stride, logits_size)
 
     def forward(self, mask_logits: Tensor, pairs: AffinityPairs) -> Tensor:
