@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
+from mmboxvis.files import whole_file
 from mmboxvis.models.vis import BoxVIS
 from mmboxvis.models.vis.network_cfg import clip_network_cfg
 from mmboxvis.registry import MODELS
@@ -32,6 +34,25 @@ _ADMITTED = {
     ('numpy.core.numeric', '_frombuffer'),
     ('_codecs', 'encode'),
 }
+
+
+def _log_attribute(owner: Any, name: str) -> Any:
+    """Stands for ``getattr``, by which pickled log curves name their own methods."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'refused to load the attribute {name} of {owner}')
+    return getattr(owner, name)
+
+
+# what mmengine adds to the tensors of a training run: scalars, and the curves of its log
+_ADMITTED_BY_TORCH = [
+    HistoryBuffer,
+    (_log_attribute, 'builtins.getattr'),
+    np.ndarray,
+    np.dtype,
+    np.zeros(1).__reduce__()[0],
+    np.float64().__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')),
+]
 
 
 class _NumpyUnpickler(pickle.Unpickler):
@@ -56,17 +77,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
         FileNotFoundError: where there is no such file.
         ValueError: where it holds no tensors, or something that is not admitted.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
-    data = path.read_bytes()
-    try:
-        if path.suffix == '.pkl':
-            content = _NumpyUnpickler(io.BytesIO(data), encoding='latin1').load()
-        else:
-            content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:
-        raise ValueError(f'{path} is no readable checkpoint: {error}') from error
+    content = _read_safely(path)
     for key in ('model', 'state_dict'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -76,6 +87,31 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
         return as_tensors(content)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f'{path} holds something else than tensors: {error}') from error
+
+
+def _read_safely(path: str | os.PathLike) -> Any:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    data = io.BytesIO(path.read_bytes())
+    try:
+        if path.suffix == '.pkl':
+            return _NumpyUnpickler(data, encoding='latin1').load()
+        with torch.serialization.safe_globals(_ADMITTED_BY_TORCH):
+            return torch.load(data, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise ValueError(f'{path} is no readable checkpoint: {_reason(error)}') from error
+
+
+# lines in which torch advises to switch its check off
+_TORCH_ADVICE = ('Weights only load failed', '(1)', '(2)', 'Please file', 'Check the documentation')
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong, in one line and without torch's advice."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(_TORCH_ADVICE)]
+    return [*told, type(error).__name__][0].split(' Please use')[0]
 
 
 def is_official(state: dict[str, Tensor]) -> bool:
@@ -99,7 +135,8 @@ def convert_official(
         :func:`to_official` can write the same file again.
 
     Raises:
-        ValueError: where the file is no released checkpoint or lacks the part asked for.
+        ValueError: where the file is no released checkpoint, has tensors without a place (it
+            names them) or lacks the part asked for.
     """
     state = read_checkpoint(path)
     if not is_official(state):
@@ -107,7 +144,10 @@ def convert_official(
             f'{path} is not in the released layout (no "sem_seg_head." in it), it begins with '
             f'{next(iter(state))!r}'
         )
-    ours, extras = official_to_ours(state)
+    try:
+        ours, extras = official_to_ours(state)
+    except KeyError as error:
+        raise ValueError(f'{path}: {error.args[0]}') from error
     if which != 'both':
         part = strip_owner(ours, which)
         if not part:
@@ -118,8 +158,22 @@ def convert_official(
     return dict(state_dict=OrderedDict(ours), meta=dict(official_extras=extras))
 
 
+def read_ours(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a checkpoint of ours, that of a training run included, without running code from it.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it holds something that is not admitted, or no student.
+    """
+    content = _read_safely(path)
+    state = content.get('state_dict', content) if isinstance(content, dict) else {}
+    if not any(str(name).startswith('student.') for name in state):
+        raise ValueError(f'{path} is no checkpoint of ours: no tensor begins with "student."')
+    return content
+
+
 def to_official(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """State dict in the released layout of a checkpoint of ours."""
+    """State dict in the released layout of a checkpoint of ours, see :func:`read_ours`."""
     state = checkpoint.get('state_dict', checkpoint)
     extras = checkpoint.get('meta', {}).get('official_extras', {})
     network = {k: v for k, v in state.items() if k.startswith(('student.', 'teacher.'))}
@@ -128,21 +182,12 @@ def to_official(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 def save_whole(checkpoint: Any, path: str | os.PathLike) -> None:
     """Writes a torch file, or a pickle of numpy arrays for ``.pkl``, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            if path.suffix == '.pkl':
-                model = {name: tensor.numpy() for name, tensor in checkpoint.items()}
-                pickle.dump(dict(model=model, matching_heuristics=True), file)
-            else:
-                torch.save(checkpoint, file)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as temporary:
+        if temporary.suffix == '.pkl':
+            model = {name: tensor.numpy() for name, tensor in checkpoint.items()}
+            temporary.write_bytes(pickle.dumps(dict(model=model, matching_heuristics=True)))
+        else:
+            torch.save(checkpoint, temporary)
 
 
 def load_official(path: str | os.PathLike) -> BoxVIS:
@@ -168,10 +213,15 @@ def load_official(path: str | os.PathLike) -> BoxVIS:
     is_boxvis = any(name.startswith('teacher.') for name in state) or (
         'criterion._iter' in converted['meta']['official_extras']
     )
+    try:
+        network = network_cfg_from(student, paired_frequencies=not is_boxvis)
+    except KeyError as error:
+        raise ValueError(f'{path}: missing student.{error.args[0]}') from error
     model = MODELS.build(
         dict(
             type='BoxVIS',
-            network=network_cfg_from(student, paired_frequencies=not is_boxvis),
+            _scope_='mmboxvis',  # the caller may have set another default scope
+            network=network,
             criterion=dict(
                 type='BoxSupervisedCriterion',
                 assigner=dict(type='BoxSupervisedAssigner'),
@@ -182,7 +232,10 @@ def load_official(path: str | os.PathLike) -> BoxVIS:
             pseudo_masks=dict(type='PseudoMaskGenerator'),
         )
     )
-    missing, unexpected = model.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # tensors of a wrong shape, all of them named
+        raise ValueError(f'{path}: {error}') from error
     missing = [name for name in missing if not name.endswith('num_batches_tracked')]
     if missing or unexpected:
         raise ValueError(f'{path}: missing {missing[:20]}, left over {unexpected[:20]}')

@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-import torch
 from mmdet.utils import register_all_modules
 
-from mmboxvis.apis.official import convert_official, save_whole, to_official
+from mmboxvis.apis.official import convert_official, read_ours, save_whole, to_official
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,12 +39,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Converts one file and says what it did."""
     args = parse_args(argv)
     register_all_modules(init_default_scope=False)
     try:
         if args.reverse:
-            checkpoint = torch.load(args.src, map_location='cpu', weights_only=True)
-            official = to_official(checkpoint)
+            official = to_official(read_ours(args.src))
             save_whole(official if args.dst.endswith('.pkl') else dict(model=official), args.dst)
             print(f'{len(official)} tensors in the released layout: {args.dst}')
             return 0

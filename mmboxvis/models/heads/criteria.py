@@ -224,12 +224,12 @@ class BoxSupervisedCriterion(_Criterion):
         pairs: Sequence[AffinityPairs],
     ) -> Tensor:
         """Mean over the clips of this process that keep a pair; 0, with a gradient, if none."""
-        total, num_clips = masks.sum() * 0, masks.new_zeros(())
+        total, num_clips = masks.sum() * 0, 0
         parts = masks.split([len(gt) for _, gt in matched])
         for logits, clip_pairs in zip(parts, pairs, strict=True):
             total = total + loss_pair(logits, clip_pairs)
-            num_clips = num_clips + (clip_pairs.counts().sum() > 0)
-        return total / num_clips.clamp(min=1)
+            num_clips += clip_pairs.num_pairs > 0
+        return total / max(num_clips, 1)
 
     @staticmethod
     def _figures(
@@ -246,8 +246,8 @@ class BoxSupervisedCriterion(_Criterion):
             figures['pseudo_share'] = torch.cat(list(confident)).sum() / num
             figures['pseudo_threshold'] = like.new_tensor(threshold)
         if pairs is not None:
-            kept = torch.stack([clip.counts().sum() for clip in pairs]).sum()
-            figures['pairs_per_instance'] = kept / num
+            kept = sum(clip.num_pairs for clip in pairs)
+            figures['pairs_per_instance'] = like.new_tensor(kept / num)
         return figures
 
 

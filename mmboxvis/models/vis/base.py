@@ -99,9 +99,11 @@ class BaseVIS(BaseModel):
         outputs = []
         for frames, sample in zip(videos, data_samples, strict=True):
             output = sample.new()
-            output.pred_video = predictor(
+            prediction = predictor(
                 frames, video_id=sample.video_id, ori_shape=tuple(sample.ori_shape)[:2]
             )
+            # as metainfo, because mmdet moves data fields between devices frame by frame
+            output.set_field(prediction, 'pred_video', field_type='metainfo')
             outputs.append(output)
         return outputs
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,17 +13,12 @@ import torch.nn.functional as F
 from pycocotools import mask as mask_utils
 from torch import Tensor
 
-from mmboxvis.models.trackers import (
-    BaseTracker,
-    Candidates,
-    OverlapTracker,
-    WindowScores,
-    mask_quality,
-    mask_quality_counts,
-)
+from mmboxvis.models.trackers import BaseTracker, Candidates, mask_quality_counts
 from mmboxvis.registry import TASK_UTILS
-from mmboxvis.structures import FrameFeatures, VideoPrediction
+from mmboxvis.structures import ClipPredictions, FrameFeatures, VideoPrediction
 from mmboxvis.structures.video_prediction import RLE
+
+from .track_masks import TrackMasks, encode_masks
 
 if TYPE_CHECKING:
     from .base import BaseVIS
@@ -51,44 +46,37 @@ class TrackedFrame:
     tracked: Any
 
 
-@dataclass
-class _TrackMasks:
-    """Encoded masks and pixel counts of the tracks of one video; grows with the RLEs only.
+@dataclass(frozen=True)
+class StreamPosition:
+    """Where a video stands between two clips.
 
     Attributes:
-        segmentations: RLEs by track id and frame.
-        counts: (2,) sums of :func:`mask_quality_counts` by track id.
-        windows: scores of a tracker whose tracks come and go, ``None`` for the others.
+        seen: number of frames read.
+        next_start: first frame of the next clip.
+        finished: number of frames handed out.
+        size: (h, w) of the frames.
     """
 
-    segmentations: dict[int, dict[int, RLE]] = field(default_factory=dict)
-    counts: dict[int, Tensor] = field(default_factory=dict)
-    windows: WindowScores | None = None
-
-    def add(self, frame: int, track_ids: list[int], rles: list[RLE], counts: Tensor) -> None:
-        for track_id, rle, count in zip(track_ids, rles, counts, strict=True):
-            self.segmentations.setdefault(track_id, {})[frame] = rle
-            self.counts[track_id] = self.counts.get(track_id, 0) + count
-
-    def candidates(self, tracker: BaseTracker) -> Candidates:
-        """What to report: class scores times mask quality, best first."""
-        if self.windows is not None:
-            return tracker.select(self.windows.scores().cpu())
-        found = tracker.select(tracker.scores().cpu())
-        none = torch.zeros(2, dtype=torch.long)
-        counts = [self.counts.get(i, none) for i in found.query_inds.tolist()]
-        scores = found.scores.double() * mask_quality(torch.stack([*counts, none])[:-1]).double()
-        order = scores.argsort(descending=True, stable=True)
-        return Candidates(found.query_inds[order], found.labels[order], scores[order])
+    seen: int = 0
+    next_start: int = 0
+    finished: int = 0
+    size: tuple[int, int] = (0, 0)
 
 
-def encode_masks(masks: Tensor) -> list[RLE]:
-    """(M, H, W) bool to compressed COCO run-lengths with ``str`` counts."""
-    columns_first = np.asfortranarray(masks.permute(1, 2, 0).byte().cpu().numpy())
-    return [
-        dict(size=[int(side) for side in rle['size']], counts=rle['counts'].decode())
-        for rle in mask_utils.encode(columns_first)
-    ]
+@dataclass(frozen=True)
+class PredictedClip:
+    """What the network says of one clip.
+
+    Attributes:
+        start: first frame of the clip.
+        prediction: of the last decoder layer. Frames past the end of a video shorter than a clip
+            repeat its last one.
+        position: where the video stands after the clip; ``finished`` as before it.
+    """
+
+    start: int
+    prediction: ClipPredictions
+    position: StreamPosition
 
 
 class VideoPredictor:
@@ -136,8 +124,10 @@ class VideoPredictor:
         self.buffer_frames = buffer_frames
         self.prune_score = prune_score
         self.prune_best = prune_best
+        # the caller may have set another default scope, as mmdet's own programs do
         self.tracker: BaseTracker = TASK_UTILS.build(
-            dict(tracker or dict(type='QueryTracker')), default_args=dict(stride=clip_stride)
+            {'_scope_': 'mmboxvis', **(tracker or dict(type='QueryTracker'))},
+            default_args=dict(stride=clip_stride),
         )
 
     @torch.no_grad()
@@ -155,8 +145,7 @@ class VideoPredictor:
         Returns:
             The tracks with scores of classification times mask quality.
         """
-        by_window = isinstance(self.tracker, OverlapTracker)
-        masks = _TrackMasks(windows=WindowScores() if by_window else None)
+        masks = TrackMasks.of(self.tracker)
         buffer: deque[TrackedFrame] = deque()
         num_frames, flushed = 0, False
         for frame in self.stream(frames):
@@ -181,53 +170,103 @@ class VideoPredictor:
         Raises:
             ValueError: where a frame's size differs from the first one's.
         """
-        finished = 0
-        for mask_frames, size, num_frames in self._run_clips(frames):
-            # frames past the end repeat the last one of a video shorter than a clip
-            for tracked in mask_frames[: num_frames - finished]:
-                yield TrackedFrame(finished, size, *self.tracker.unpack(tracked), tracked)
-                finished += 1
+        for tracked_frames, _ in self.stream_clips(frames):
+            yield from tracked_frames
 
-    def _run_clips(
-        self, frames: Iterable[np.ndarray]
-    ) -> Iterator[tuple[list[Any], tuple[int, int], int]]:
-        """Yields after each clip what the tracker finished, the frame size, the frames seen."""
-        self.tracker.reset()
+    @torch.no_grad()
+    def stream_clips(
+        self, frames: Iterable[np.ndarray], position: StreamPosition | None = None
+    ) -> Iterator[tuple[list[TrackedFrame], StreamPosition]]:
+        """Yields after each clip the frames that it settled, and where the video then stands.
+
+        Between two items the tracker's state and the position are all there is to know of the
+        video, so that it can be taken up again from there.
+
+        Args:
+            frames: as in :meth:`__call__`; see :meth:`clips`.
+            position: where to go on; the tracker must be in the state it had there. ``None``
+                begins a video.
+        """
+        finished = 0 if position is None else position.finished
+        if position is None:
+            self.tracker.reset()
+        for clip in self.clips(frames, position):
+            predicted, position = clip.prediction, clip.position
+            tracked = self.tracker.update(
+                predicted.cls_logits, predicted.mask_logits, predicted.embeds, start=clip.start
+            )
+            settled = self._settled(tracked, finished, position)
+            finished += len(settled)
+            yield settled, replace(position, finished=finished)
+        if position is not None:
+            settled = self._settled(self.tracker.finish(), finished, position)
+            yield settled, replace(position, finished=finished + len(settled))
+
+    def _settled(
+        self, tracked: list[Any], finished: int, position: StreamPosition
+    ) -> list[TrackedFrame]:
+        # frames past the end repeat the last one of a video shorter than a clip
+        return [
+            TrackedFrame(index, position.size, *self.tracker.unpack(frame), frame)
+            for index, frame in enumerate(tracked[: position.seen - finished], finished)
+        ]
+
+    @torch.no_grad()
+    def clips(
+        self, frames: Iterable[np.ndarray], position: StreamPosition | None = None
+    ) -> Iterator[PredictedClip]:
+        """Yields the prediction of each clip of a video, without tracking.
+
+        Args:
+            frames: as in :meth:`__call__`. Where a position is given they begin
+                :meth:`num_replayed` frames before ``position.seen``.
+            position: where to go on; ``None`` begins a video.
+
+        Raises:
+            ValueError: where a frame's size differs from the first one's.
+        """
+        position = position or StreamPosition()
         ring: deque[FrameFeatures] = deque(maxlen=self.clip_length)
-        seen, next_start, size = 0, 0, (0, 0)
+        seen = position.seen - self.num_replayed(position)
         for image in frames:
-            if seen and size != tuple(image.shape[:2]):
-                raise ValueError(
-                    f'frame {seen} has {image.shape[1]}x{image.shape[0]} pixels, the frames before '
-                    f'{size[1]}x{size[0]}: all frames of a video must have one size'
-                )
-            size = (image.shape[0], image.shape[1])
+            position = _checked_size(position, image, seen)
             ring.append(self._encode_frame(image))
             seen += 1
-            if seen == next_start + self.clip_length:
-                yield self._run_clip(ring, next_start), size, seen
-                next_start += self.clip_stride
-        if not seen:
-            return
-        covered = next_start - self.clip_stride + self.clip_length if next_start else 0
-        if covered < seen:
+            if seen <= position.seen:
+                continue
+            position = replace(position, seen=seen)
+            start = position.next_start
+            if seen == start + self.clip_length:
+                position = replace(position, next_start=start + self.clip_stride)
+                yield PredictedClip(start, self._predict_clip(ring), position)
+        if seen < position.seen:
+            raise ValueError(f'the video has {seen} frames, it had {position.seen} before')
+        covered = position.next_start - self.clip_stride + self.clip_length
+        if seen and (covered < seen or not position.next_start):
             ring.extend([ring[-1]] * (self.clip_length - len(ring)))
-            yield self._run_clip(ring, max(seen - self.clip_length, 0)), size, seen
-        yield self.tracker.finish(), size, seen
+            start = max(seen - self.clip_length, 0)
+            position = replace(position, next_start=start + self.clip_stride)
+            yield PredictedClip(start, self._predict_clip(ring), position)
+
+    def num_replayed(self, position: StreamPosition) -> int:
+        """How many frames have to be read again to go on at a position."""
+        return min(position.seen, self.clip_length)
 
     def _encode_frame(self, image: np.ndarray) -> FrameFeatures:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
         return self.model.student.encode_frames(self.model.data_preprocessor.frame(pixels))
 
-    def _run_clip(self, ring: Iterable[FrameFeatures], start: int) -> list:
+    def _predict_clip(self, ring: Iterable[FrameFeatures]) -> ClipPredictions:
         features = FrameFeatures.cat(list(ring))
-        prediction = self.model.student.track_head(features, len(features), last_only=True)[-1]
-        clip = prediction.clip(0)
-        return self.tracker.update(clip.cls_logits, clip.mask_logits, clip.embeds, start=start)
+        return self.model.student.track_head(features, len(features), last_only=True)[-1].clip(0)
+
+    def tracks_to_encode(self, *, at_end: bool) -> set[int]:
+        """Tracks whose masks are needed if the video ends here, or may be when it ends later."""
+        return self._reported() if at_end else self._promising()
 
     def _reported(self) -> set[int]:
         """Tracks that would be reported if the video ended here."""
-        return set(self.tracker.select(self.tracker.scores()).query_inds.tolist())
+        return set(self.tracker.select(self.tracker.scores().cpu()).query_inds.tolist())
 
     def _promising(self) -> set[int]:
         """Tracks that may be reported when the video ends."""
@@ -240,43 +279,59 @@ class VideoPredictor:
         buffer: deque[TrackedFrame],
         keep: set[int],
         ori_shape: tuple[int, int],
-        masks: _TrackMasks,
+        masks: TrackMasks,
     ) -> None:
         """Enlarges, counts and encodes the kept tracks of all buffered frames; empties it."""
         while buffer:
-            frame = buffer.popleft()
-            if masks.windows is not None:
-                rows = list(range(len(frame.track_ids)))
-                masks.windows.add(frame.tracked, self.enlarge(frame.mask_logits, frame.size))
-            else:
-                # bilinear resizing raises no maximum: below -1 nothing is counted, nothing drawn
-                visible = (frame.mask_logits.amax((-2, -1)) > -1).tolist()
-                ids = frame.track_ids.tolist()
-                rows = [row for row, track in enumerate(ids) if visible[row] and track in keep]
-            step = max(1, _MAX_PIXELS // (ori_shape[0] * ori_shape[1]))
-            for begin in range(0, len(rows), step):
-                self._encode_rows(frame, rows[begin : begin + step], ori_shape, masks)
+            self.encode_frame(buffer.popleft(), ori_shape, masks, keep)
 
-    def _encode_rows(
-        self, frame: TrackedFrame, rows: list[int], ori_shape: tuple[int, int], masks: _TrackMasks
-    ) -> None:
-        enlarged = self.enlarge(frame.mask_logits[rows], frame.size)
-        final = F.interpolate(enlarged[None], ori_shape, mode='bilinear', align_corners=False)[0]
-        masks.add(
-            frame.index,
-            frame.track_ids[rows].tolist(),
-            encode_masks(final > 0),
-            mask_quality_counts(enlarged).cpu(),
-        )
+    def encode_frame(
+        self,
+        frame: TrackedFrame,
+        ori_shape: tuple[int, int],
+        masks: TrackMasks,
+        keep: Collection[int],
+    ) -> dict[int, RLE]:
+        """Enlarges, counts and encodes the tracks of one frame and adds them to ``masks``.
+
+        Args:
+            frame: each frame once, in order, where the tracker chooses its tracks itself.
+            ori_shape: (H0, W0) of the masks.
+            masks: of the video.
+            keep: ids of the tracks to encode; all are where the tracker chooses its tracks itself.
+
+        Returns:
+            RLEs by track id.
+        """
+        ids = frame.track_ids.tolist()
+        if masks.windows is not None:
+            rows = list(range(len(ids)))
+            masks.windows.add(frame.tracked, self.enlarge(frame.mask_logits, frame.size))
+        else:
+            # bilinear resizing raises no maximum: below -1 nothing is counted, nothing drawn
+            visible = (frame.mask_logits.amax((-2, -1)) > -1).tolist()
+            rows = [row for row, track in enumerate(ids) if visible[row] and track in keep]
+        step = max(1, _MAX_PIXELS // (ori_shape[0] * ori_shape[1]))
+        encoded: dict[int, RLE] = {}
+        for begin in range(0, len(rows), step):
+            part = rows[begin : begin + step]
+            enlarged = self.enlarge(frame.mask_logits[part], frame.size)
+            final = F.interpolate(enlarged[None], ori_shape, mode='bilinear', align_corners=False)
+            tracks = [ids[row] for row in part]
+            rles = encode_masks(final[0] > 0)
+            masks.add(frame.index, tracks, rles, mask_quality_counts(enlarged).cpu())
+            encoded.update(zip(tracks, rles))
+        return encoded
 
     def enlarge(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """(M, h, w) logits to the network's input size, cut to the un-padded frame."""
         padded = self.model.data_preprocessor.padded_size(*size)
-        full = F.interpolate(logits[None].float(), padded, mode='bilinear', align_corners=False)
-        return full[0, :, : size[0], : size[1]]
+        # tracks in the batch axis, where interpolate allows none at all
+        full = F.interpolate(logits[:, None].float(), padded, mode='bilinear', align_corners=False)
+        return full[:, 0, : size[0], : size[1]]
 
     def _to_prediction(
-        self, video_id: int, ori_shape: tuple[int, int], num_frames: int, masks: _TrackMasks
+        self, video_id: int, ori_shape: tuple[int, int], num_frames: int, masks: TrackMasks
     ) -> VideoPrediction:
         none = torch.zeros(0, dtype=torch.long)
         found = masks.candidates(self.tracker) if num_frames else Candidates(none, none, none)
@@ -297,3 +352,14 @@ class VideoPredictor:
     @staticmethod
     def _drawn(rle: RLE | None) -> RLE | None:
         return rle if rle is not None and mask_utils.area(rle) else None
+
+
+def _checked_size(position: StreamPosition, image: np.ndarray, index: int) -> StreamPosition:
+    """The position with the size of frame ``index``, which is that of the frames before."""
+    height, width = image.shape[:2]
+    if position.size not in ((0, 0), (height, width)):
+        raise ValueError(
+            f'frame {index} has {width}x{height} pixels, the frames before '
+            f'{position.size[1]}x{position.size[0]}: all frames of a video must have one size'
+        )
+    return replace(position, size=(height, width))
