@@ -6,7 +6,7 @@ generate = dict(num_train=200, num_val=30, seed=0)
 train_pipeline = [
     dict(type='LoadClipFrames'),
     dict(type='LoadClipAnnotations'),
-    dict(type='ClipResizeShortEdge', short_edges=(96, 112, 128), max_long=192, backend='cv2'),
+    dict(type='ClipResizeShortEdge', short_edges=(96,), max_long=144, backend='cv2'),
     dict(type='ClipRandomFlip', prob=0.5),
     dict(type='PackClipInputs'),
 ]
