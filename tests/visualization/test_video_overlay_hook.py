@@ -12,9 +12,9 @@ from mmdet.structures import TrackDataSample
 from pycocotools import mask as mask_utils
 
 from mmboxvis.datasets.video_frames import VideoFrames
-from mmboxvis.visualization.video_overlay_hook import VideoOverlayHook, safe_name
 from mmboxvis.registry import HOOKS
 from mmboxvis.structures import VideoPrediction
+from mmboxvis.visualization.video_overlay_hook import VideoOverlayHook, safe_name
 
 ORIGINAL = (120, 160)
 

@@ -55,17 +55,34 @@ class _Axis(NamedTuple):
             pixels=block - stride + patch_size,
         )
 
-    def taps(self, pixel: int) -> list[tuple[int, float]]:
-        """Native cells and weights that the bilinear value at a working pixel is made of."""
-        cell, rest = divmod(2 * pixel + 1 - self.scale, 2 * self.scale)
-        weight = rest / (2 * self.scale)
-        return [(cell, 1 - weight)] + ([(cell + 1, weight)] if rest else [])
+    def taps(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Native cells (P, 2) and weights (P, 2) that make up the values at working pixels (P,)."""
+        numerator = 2 * pixels + 1 - self.scale
+        cells = numerator.div(2 * self.scale, rounding_mode='floor')
+        weights = (numerator - 2 * self.scale * cells) / (2 * self.scale)
+        return torch.stack([cells, cells + 1], 1), torch.stack([1 - weights, weights], 1)
+
+    def patch_pixels(self) -> Tensor:
+        """(pixels,) int64: the working pixels of the patches, counted from the block's first."""
+        return torch.arange(self.start, self.start + self.pixels)
 
     def cell_range(self) -> range:
         """Native cells, counted from the block's first, that its patches touch."""
-        first = self.taps(self.start)[0][0]
-        last = self.taps(self.start + self.pixels - 1)[-1][0]
-        return range(first, last + 1)
+        cells, weights = self.taps(self.patch_pixels())
+        touched = cells[weights > 0]
+        return range(int(touched.min()), int(touched.max()) + 1)
+
+    def products(self, shift: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Writes the product of each pixel and the one ``shift`` further as products of cells.
+
+        Returns:
+            The first cell, the displacement to the second, and the weight, (pixels, 4) each.
+        """
+        near, near_weights = self.taps(self.patch_pixels())
+        far, far_weights = self.taps(self.patch_pixels() + shift)
+        displacements = (far[:, None] - near[..., None]).flatten(1)
+        weights = (far_weights[:, None] * near_weights[..., None]).flatten(1)
+        return near.repeat_interleave(2, 1), displacements, weights
 
 
 class _Recipe(NamedTuple):
@@ -87,25 +104,30 @@ def _recipe(
         shifts: displacements (y, x) in working pixels of the O neighbours.
         phase: what is left of the displacement of the whole row when counted in native cells.
     """
-    cells = [(y, x) for y in axes[0].cell_range() for x in axes[1].cell_range()]
-    pixels = [(y, x) for y in range(axes[0].pixels) for x in range(axes[1].pixels)]
-    entries: dict[tuple[int, int, int, int], float] = {}
-    displacements: dict[tuple[int, int], int] = {}
-    for column, (shift, pixel) in enumerate((s, p) for s in shifts for p in pixels):
-        near = [axis.taps(axis.start + p) for axis, p in zip(axes, pixel)]
-        far = [
-            axis.taps(axis.start + p + s + e) for axis, p, s, e in zip(axes, pixel, shift, phase)
-        ]
-        for iy, wy in near[0]:
-            for ix, wx in near[1]:
-                for jy, vy in far[0]:
-                    for jx, vx in far[1]:
-                        index = displacements.setdefault((jy - iy, jx - ix), len(displacements))
-                        entries[iy, ix, index, column] = wy * wx * vy * vx
-    matrix = torch.zeros(len(cells), len(displacements), len(shifts) * len(pixels))
-    for (iy, ix, index, column), value in entries.items():
-        matrix[cells.index((iy, ix)), index, column] = value
-    return _Recipe(torch.tensor(cells), torch.tensor(list(displacements)), matrix.flatten(0, 1))
+    ranges = [axis.cell_range() for axis in axes]
+    cells, displacements, weights = [], [], []
+    for i, axis in enumerate(axes):
+        near, apart, weight = map(
+            torch.stack, zip(*(axis.products(shift[i] + phase[i]) for shift in shifts))
+        )
+        # (O, pixels_y, pixels_x, 4, 4): every product along y with every product along x
+        view = [len(shifts), 1, 1, 1, 1]
+        view[1 + i], view[3 + i] = axis.pixels, 4
+        full = (len(shifts), axes[0].pixels, axes[1].pixels, 4, 4)
+        cells.append((near - ranges[i].start).view(view).expand(full))
+        displacements.append(apart.view(view).expand(full))
+        weights.append(weight.view(view).expand(full))
+    weight = weights[0] * weights[1]
+    some = weight > 0
+    cell = (cells[0] * len(ranges[1]) + cells[1])[some]
+    apart = torch.stack([part[some] for part in displacements], 1)
+    apart, kind = apart.unique(dim=0, return_inverse=True)
+    columns = math.prod(full[:3])
+    column = torch.arange(columns).view(*full[:3], 1, 1).expand(full)[some]
+    matrix = torch.zeros(len(ranges[0]) * len(ranges[1]), len(apart), columns)
+    matrix.index_put_((cell, kind, column), weight[some], accumulate=True)
+    near = torch.cartesian_prod(*(torch.tensor(r) for r in ranges))
+    return _Recipe(near, apart, matrix.flatten(0, 1))
 
 
 def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
@@ -119,11 +141,9 @@ def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
     Returns:
         (L, D).
     """
-    own = vectors.index_select(0, rows)
     if vectors.device.type != 'cpu':
-        gathered = vectors.index_select(0, partners.flatten()).view(*partners.shape, -1)
-        return torch.einsum('lc,ldc->ld', own, gathered)
-    # a processor spends its time on gathering: there, multiply where the vectors lie
+        return _gathered_inner_products(vectors, rows, partners)
+    # a processor would spend its time on gathering: there, multiply where the vectors lie
     count, width = partners.shape
     if width > len(vectors):  # a sparse row cannot have more entries than columns
         vectors = F.pad(vectors, (0, 0, 0, width - len(vectors)))
@@ -137,8 +157,15 @@ def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
             size=(count, len(vectors)),
             check_invariants=False,
         )
+    own = vectors.index_select(0, rows)
     products = torch.sparse.sampled_addmm(pattern, own, vectors.t(), beta=0.0)
     return products.values().view(count, width)
+
+
+def _gathered_inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
+    """The same with L * D * C numbers of memory, and dense operations only."""
+    gathered = vectors.index_select(0, partners.flatten()).view(*partners.shape, -1)
+    return torch.einsum('lc,ldc->ld', vectors.index_select(0, rows), gathered)
 
 
 class Rows(NamedTuple):

@@ -56,7 +56,7 @@ def _read(logits: Tensor, y: Tensor, x: Tensor, size: tuple[int, int]) -> Tensor
     index_x, weight_x = bilinear_taps(width, torch.arange(size[1], device=device), size[1])
     top, left = index_y[y], index_x[x]
     bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
-    weight_y, weight_x = weight_y[y], weight_x[x]
+    weight_y, weight_x = weight_y[y].to(logits.dtype), weight_x[x].to(logits.dtype)
     flat = logits.flatten(2)
     upper = torch.lerp(
         flat.gather(-1, top * width + left), flat.gather(-1, top * width + right), weight_x

@@ -1,0 +1,211 @@
+"""Compares STPALoss with the plain implementation that its tests use as an oracle.
+
+One round builds the pairs of a clip and takes the loss of every decoder layer forward and
+backward, once with each implementation; rounds of both alternate, so that whatever else runs on
+the machine slows both alike. Peak memory beyond the inputs is measured in a process of its own
+for each implementation. Example::
+
+    python tools/analysis_tools/benchmark_stpa.py --size 288 480 --instances 8
+    python tools/analysis_tools/benchmark_stpa.py --size 288 480 --scaling 1 32
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from mmboxvis.models.losses import STPALoss
+from mmboxvis.structures.clip_targets import boxes_to_masks
+from tests.reference import stpa as plain
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One synthetic clip: smooth colours and features that move, noise, moving boxes."""
+
+    lab: Tensor
+    features: Tensor
+    boxes: Tensor
+    box_masks: Tensor
+    layers: list[Tensor]
+
+    @classmethod
+    def create(cls, args: argparse.Namespace, instances: int) -> Inputs:
+        """Draws a clip of the size that the command line asks for."""
+        generator = torch.Generator().manual_seed(args.seed)
+        (height, width), frames = args.size, args.frames
+        quarter = (height // 4, width // 4)
+
+        def smooth(channels: int, size: tuple[int, int]) -> Tensor:
+            coarse = torch.randn(
+                1, channels, max(height // 16, 2), max(width // 16, 2), generator=generator
+            )
+            return F.interpolate(coarse, size, mode='bilinear')
+
+        colors, content = 15 * smooth(3, (height, width)), smooth(args.channels, quarter)
+        lab = torch.cat([colors.roll(4 * t, -1) for t in range(frames)])
+        lab = lab + torch.randn(lab.shape, generator=generator)
+        features = torch.cat([content.roll(t, -1) for t in range(frames)])
+        features = features + 0.3 * torch.randn(features.shape, generator=generator)
+        sides = 0.15 + 0.25 * torch.rand(instances, 1, 2, generator=generator)
+        corners = torch.rand(instances, 1, 2, generator=generator) * (0.9 - sides)
+        corners = corners + 0.02 * torch.arange(frames)[None, :, None]
+        boxes = torch.cat([corners, corners + sides], -1)
+        box_masks = boxes_to_masks(boxes * torch.tensor([width, height] * 2), (height, width))
+        layers = [
+            torch.randn(instances, frames, *quarter, generator=generator)
+            for _ in range(args.layers)
+        ]
+        return cls(lab, features, boxes, box_masks, layers)
+
+
+def run_fast(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
+    """Gradients of all layers and the number of pairs."""
+    loss = STPALoss(num_neighbors=num_neighbors)
+    pairs = loss.build_pairs(inputs.lab, inputs.features, inputs.boxes, inputs.box_masks)
+    layers = [layer.requires_grad_() for layer in inputs.layers]
+    grads = torch.autograd.grad(sum(loss(layer, pairs) for layer in layers), layers)
+    return torch.stack(grads), pairs.num_pairs
+
+
+def run_plain(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
+    """Gradients of all layers and the number of pairs."""
+    pairs = plain.build_pairs(
+        inputs.lab, inputs.features, inputs.boxes, inputs.box_masks, num_neighbors
+    )
+    layers = [layer.requires_grad_() for layer in inputs.layers]
+    grads = torch.autograd.grad(sum(plain.stpa_loss(layer, pairs) for layer in layers), layers)
+    return torch.stack(grads), int(pairs.keep.sum())
+
+
+RUNS: dict[str, Callable[[Inputs, int], tuple[Tensor, int]]] = {
+    'fast': run_fast,
+    'plain': run_plain,
+}
+
+
+def peak_memory(name: str, argv: list[str]) -> float:
+    """MiB that a run takes beyond its inputs, in a fresh process."""
+    command = [sys.executable, __file__, *argv, '--memory-of', name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return float(done.stdout.split()[-1])
+
+
+def status_field(name: str) -> int:
+    """KiB that the kernel (Linux) reports for this process."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f'{name}:')).split()[1])
+
+
+def print_own_peak(args: argparse.Namespace) -> None:
+    """Runs once and prints by how many MiB the peak of this process rose."""
+    # a first tiny run loads what is loaded lazily
+    tiny = argparse.Namespace(**{**vars(args), 'size': (32, 32), 'channels': 8})
+    RUNS[args.memory_of](Inputs.create(tiny, 1), args.neighbors)
+    inputs = Inputs.create(args, args.instances)
+    # "5" makes the kernel forget the peak of making the inputs; getrusage's peak cannot be reset
+    # and is even inherited from the parent process
+    Path('/proc/self/clear_refs').write_text('5')
+    before = status_field('VmRSS')
+    RUNS[args.memory_of](inputs, args.neighbors)
+    print((status_field('VmHWM') - before) / 1024)
+
+
+def compare(args: argparse.Namespace, console: Console) -> None:
+    """Times both implementations in turn and prints the ratio."""
+    inputs = Inputs.create(args, args.instances)
+    run_fast(inputs, args.neighbors)  # loads what is loaded lazily
+    rounds: dict[str, list[float]] = {name: [] for name in RUNS}
+    results: dict[str, tuple[Tensor, int]] = {}
+    for _ in range(args.rounds):
+        for name, run in RUNS.items():
+            start = time.perf_counter()
+            results[name] = run(inputs, args.neighbors)
+            rounds[name].append(time.perf_counter() - start)
+    seconds = {name: statistics.median(times) for name, times in rounds.items()}
+    table = Table(
+        title=f'{args.instances} instances, {args.frames} x {args.size[0]} x {args.size[1]}, '
+        f'{args.channels} channels, {args.neighbors} neighbours, {args.layers} layers, '
+        f'{args.threads} threads, median of {args.rounds}'
+    )
+    for heading in ('', 'seconds', 'peak extra MiB', 'pairs'):
+        table.add_column(heading, justify='right')
+    memory = {} if args.no_memory else {name: peak_memory(name, sys.argv[1:]) for name in RUNS}
+    for name, (_, count) in results.items():
+        table.add_row(
+            name, f'{seconds[name]:.3f}', f'{memory.get(name, float("nan")):.0f}', f'{count}'
+        )
+    ratio = memory['plain'] / max(memory['fast'], 1e-9) if memory else float('nan')
+    table.add_row('ratio', f'{seconds["plain"] / seconds["fast"]:.1f}', f'{ratio:.1f}', '')
+    console.print(table)
+    difference = (results['fast'][0] - results['plain'][0]).abs().max()
+    console.print(f'largest difference of a gradient: {difference:.1e}')
+
+
+def scale(args: argparse.Namespace, console: Console) -> None:
+    """Times the fast implementation for several numbers of instances in turn."""
+    clips = {count: Inputs.create(args, count) for count in args.scaling}
+    rounds: dict[int, list[float]] = {count: [] for count in clips}
+    for index in range(args.rounds + 1):
+        for count, inputs in clips.items():
+            start = time.perf_counter()
+            run_fast(inputs, args.neighbors)
+            if index:  # the first round warms up
+                rounds[count].append(time.perf_counter() - start)
+    table = Table('instances', 'seconds', f'times {args.scaling[0]}', title='fast')
+    base = statistics.median(rounds[args.scaling[0]])
+    for count, times in rounds.items():
+        median = statistics.median(times)
+        table.add_row(f'{count}', f'{median:.3f}', f'{median / base:.1f}')
+    console.print(table)
+
+
+def parse_args() -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description='Benchmark the STPA loss')
+    parser.add_argument('--size', type=int, nargs=2, default=(288, 480), metavar=('H', 'W'))
+    parser.add_argument('--frames', type=int, default=3)
+    parser.add_argument('--instances', type=int, default=8)
+    parser.add_argument('--channels', type=int, default=256)
+    parser.add_argument('--neighbors', type=int, default=7, choices=(2, 4, 5, 7, 9))
+    parser.add_argument('--layers', type=int, default=10, help='decoder layers with a loss')
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
+    parser.add_argument(
+        '--scaling', type=int, nargs='+', help='only time the fast one, for these many instances'
+    )
+    parser.add_argument('--memory-of', choices=sorted(RUNS), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Entry point."""
+    args = parse_args()
+    torch.set_num_threads(args.threads)
+    if args.memory_of:
+        print_own_peak(args)
+    elif args.scaling:
+        scale(args, Console())
+    else:
+        compare(args, Console())
+
+
+if __name__ == '__main__':
+    main()
