@@ -1,0 +1,221 @@
+"""Video files: their size and rate, and the frames that annotations belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import av
+import av.error
+import cv2
+import numpy as np
+from PIL import Image
+
+from .box_set import BoxSet, ReadOptions, Video, VideoDraft
+from .files import files_at_once
+from .place import MAX_PIXELS, AnnotationError, Place
+
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class MovieInfo:
+    """What a video file tells about itself.
+
+    Attributes:
+        width: in pixels, as it is shown.
+        height: likewise.
+        fps: average rate, ``None`` where the file does not tell.
+    """
+
+    width: int
+    height: int
+    fps: float | None
+
+
+def probe(path: Path) -> MovieInfo:
+    """Looks at the first frame of a video file.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        AnnotationError: if it is no video.
+    """
+    with _frames(path) as (stream, frames):
+        rate = stream.average_rate
+        first = next(frames, None)
+        if first is None:
+            raise AnnotationError(f'{path}: has no frame')
+        height, width = _upright(first).shape[:2]
+        return MovieInfo(width, height, float(rate) if rate else None)
+
+
+def movie_of(
+    movies: tuple[tuple[str | None, Path], ...], video: str, *, only: bool = True
+) -> Path | None:
+    """The video file of a video: the one given by name, else the one whose stem is its name.
+
+    Args:
+        movies: names of videos, or ``None``, and files.
+        video: its name.
+        only: whether a single file without a name belongs to any video.
+    """
+    last = PurePosixPath(video).name
+    for matches in (lambda n, _: n == video, lambda n, p: n is None and p.stem in (video, last)):
+        for name, path in movies:
+            if matches(name, path):
+                return path
+    if only and len(movies) == 1 and movies[0][0] is None:
+        return movies[0][1]
+    return None
+
+
+def need_size(draft: VideoDraft, options: ReadOptions, place: Place) -> tuple[int, int]:
+    """Width and height of a video whose boxes are shares of the frame.
+
+    Args:
+        draft: the video; takes the size if it had none.
+        options: where the size may come from: ``size``, which the draft has already, ``images``,
+            ``movies``.
+        place: for the message.
+
+    Raises:
+        AnnotationError: if the user gave none of them.
+    """
+    video = draft.video
+    if video.width is not None and video.height is not None:
+        return video.width, video.height
+    movie = movie_of(options.movies, video.name)
+    if options.images is not None:
+        width, height = image_size(options.images / video.file_names[0])
+    elif movie is not None:
+        info = probe(movie)
+        width, height = info.width, info.height
+    else:
+        place.fail(
+            f'the boxes of video {video.name!r} are shares of the frame, whose size is not in the '
+            'file; give it with --size WIDTH HEIGHT, or give --images or --video to read it from'
+        )
+    draft.video = replace(video, width=width, height=height)
+    return width, height
+
+
+def fill_sizes(boxes: BoxSet, options: ReadOptions) -> BoxSet:
+    """The set with the sizes that its source lacks, as far as images or movies are given.
+
+    Raises:
+        AnnotationError: if an image or a movie cannot be read.
+        FileNotFoundError: if it is missing.
+    """
+    videos = []
+    for video in boxes.videos:
+        movie = movie_of(options.movies, video.name)
+        width, height = video.width, video.height
+        if width is None or height is None:
+            if options.images is not None:
+                width, height = image_size(options.images / video.file_names[0])
+            elif movie is not None:
+                info = probe(movie)
+                width, height = info.width, info.height
+        videos.append(replace(video, width=width, height=height))
+    return replace(boxes, videos=tuple(videos))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height from the head of an image file.
+
+    Raises:
+        FileNotFoundError: if it is missing.
+        AnnotationError: if it is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'{path} not found; check --images and --names') from error
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise AnnotationError(f'{path}: not an image: {error}') from error
+
+
+def extract_frames(
+    video: Video, movie: Path, root: Path, *, step: int = 1, overwrite: bool = False
+) -> None:
+    """Writes the frames that are annotated, under the names that the annotation gives them.
+
+    Annotated frame n is frame ``(n - first_number) * step`` of the file, in the order in which
+    frames are shown. All of them appear together, or none.
+
+    Args:
+        video: which frames, and where they go.
+        movie: the video file.
+        root: folder that ``video.file_names`` are relative to.
+        step: frames of the file from one number to the next.
+        overwrite: whether images may be replaced.
+
+    Raises:
+        AnnotationError: if the file is no video, is too short, or has frames of another size than
+            the annotation.
+        FileExistsError: if an image exists already.
+    """
+    wanted = {
+        (number - video.first_number) * step: name
+        for number, name in zip(video.numbers, video.file_names, strict=True)
+    }
+    size = (video.width, video.height)
+    last = max(wanted)
+    with (
+        files_at_once(root, list(video.file_names), overwrite=overwrite) as draft,
+        _frames(movie) as (_, frames),
+    ):
+        count = 0
+        for frame in frames:
+            if count in wanted:
+                image = _upright(frame)
+                found = image.shape[1::-1]
+                if any(a is not None and a != b for a, b in zip(size, found, strict=True)):
+                    raise AnnotationError(
+                        f'{movie}: frames of {found[0]} x {found[1]} pixels, but video '
+                        f'{video.name!r} was annotated at {size[0]} x {size[1]}; is it the file '
+                        'that was annotated?'
+                    )
+                _write_image(draft / wanted[count], image)
+            count += 1
+            if count > last:
+                return
+        raise AnnotationError(
+            f'{movie}: has {count} frames, but video {video.name!r} is annotated up to frame '
+            f'{last} (counted from 0); is it the file that was annotated?'
+        )
+
+
+@contextmanager
+def _frames(path: Path) -> Iterator[tuple[av.VideoStream, Iterator[av.VideoFrame]]]:
+    if not path.is_file():
+        raise FileNotFoundError(f'video file {path} not found')
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise AnnotationError(f'{path}: has no pictures')
+            stream = container.streams.video[0]
+            if stream.width * stream.height > MAX_PIXELS:
+                raise AnnotationError(f'{path}: frames of {stream.width} x {stream.height} pixels')
+            yield stream, container.decode(stream)
+    except av.error.FFmpegError as error:
+        raise AnnotationError(f'{path}: cannot be decoded: {error}') from error
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, turned as players show it."""
+    image = frame.to_ndarray(format='bgr24')
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
+
+
+def _write_image(path: Path, image: np.ndarray) -> None:
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() != '.png' else []
+    try:
+        good = cv2.imwrite(str(path), image, parameters)
+    except cv2.error:
+        good = False
+    if not good:
+        raise AnnotationError(f'{path.name}: cannot be written; frame names end in .jpg or .png')

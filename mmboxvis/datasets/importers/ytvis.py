@@ -1,0 +1,140 @@
+"""YouTube-VIS layout, the one this package trains from."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+from ..categories import match_categories
+from ..video_json import VideoJsonReader
+from .box_set import VISIBILITY, Box, BoxSet, Collector, ReadOptions, Track, Video
+from .place import MAX_SIDE, Place, read_json, shown
+
+MAX_ENTRIES = 50_000_000
+"""Entries of all tracks together, one a frame and object: some 0.5 GB of json."""
+
+_DIGITS = 4  # of a pixel: below anything that was annotated, and it keeps the file short
+
+
+def read(source: Path, options: ReadOptions) -> BoxSet:
+    """Reads a json in YouTube-VIS layout; crowd annotations are left out.
+
+    Raises:
+        AnnotationError: if it is broken.
+    """
+    place = Place(source)
+    content = place.table(read_json(source), 'the file')
+    checker = VideoJsonReader(str(source), content, empty_boxes='absent')
+    names = checker.categories()
+    videos = checker.videos()
+    # boxes are taken as they are: the limit as size keeps the check from clipping them
+    checker.instances(
+        [dict(video, width=MAX_SIDE, height=MAX_SIDE) for video in videos],
+        dict.fromkeys(names, 0),
+    )
+    collector = Collector(options)
+    drafts = {
+        video['id']: collector.video(
+            video['name'],
+            range(len(video['file_names'])),
+            place.at(f'video {video["id"]}'),
+            size=(video['width'], video['height']),
+            file_names=video['file_names'],
+        )
+        for video in videos
+    }
+    for annotation in content['annotations']:
+        spot = place.at(f'annotation {annotation["id"]}')
+        if annotation.get('iscrowd', 0):
+            collector.note('crowd annotations left out')
+            continue
+        draft = drafts[annotation['video_id']]
+        boxes = annotation['bboxes']
+        levels = annotation.get('occlusion') or [None] * len(boxes)
+        spot.items(levels, 'occlusion', len(boxes))
+        for frame, (box, level) in enumerate(zip(boxes, levels, strict=True)):
+            if level is not None and level not in VISIBILITY:
+                spot.fail(f'frame {frame}: unknown occlusion {shown(level)}')
+            if box is not None:
+                draft.add(
+                    annotation['id'],
+                    names[annotation['category_id']],
+                    frame,
+                    tuple(box),
+                    spot.at(f'frame {frame}'),
+                    occlusion=level,
+                )
+    return collector.finish(tuple(names.values()))
+
+
+def to_ytvis(boxes: BoxSet, *, keep_masks: bool = False) -> dict[str, Any]:
+    """The set as a json in YouTube-VIS layout, which ``BoxVideo`` loads.
+
+    Videos, categories and annotations are numbered from 1. Annotations have ``occlusion`` where
+    it is known for a frame at least, and ``source_id``, their identity in the source.
+
+    Args:
+        boxes: the set.
+        keep_masks: write ``segmentations`` too; every object needs them.
+
+    Raises:
+        AnnotationError: if it would be too large.
+        ValueError: if two classes differ by case, space, hyphen or underscore only.
+    """
+    place = Place(Path('output'))
+    entries = sum(len(video.numbers) * len(video.tracks) for video in boxes.videos)
+    if entries > MAX_ENTRIES:
+        place.fail(
+            f'objects times frames are {entries}, more than {MAX_ENTRIES}; import the source in '
+            'parts, or thin the frames out with --every'
+        )
+    categories = dict(enumerate(boxes.classes, start=1))
+    match_categories(categories, boxes.classes, category_map={}, unknown='error', where='output')
+    number_of = {name: number for number, name in categories.items()}
+    numbers = itertools.count(1)
+    annotations = [
+        dict(
+            id=next(numbers),
+            video_id=video_id,
+            category_id=number_of[track.label],
+            iscrowd=0,
+            source_id=track.key,
+            **_per_frame(track, len(video.numbers), keep_masks=keep_masks),
+        )
+        for video_id, video in enumerate(boxes.videos, start=1)
+        for track in video.tracks
+    ]
+    return dict(
+        videos=[_video(number, video) for number, video in enumerate(boxes.videos, start=1)],
+        categories=[dict(id=number, name=name) for number, name in categories.items()],
+        annotations=annotations,
+    )
+
+
+def _video(number: int, video: Video) -> dict[str, Any]:
+    sides = dict(width=video.width, height=video.height)
+    return dict(
+        id=number,
+        name=video.name,
+        length=len(video.file_names),
+        **{name: side for name, side in sides.items() if side is not None},
+        file_names=list(video.file_names),
+    )
+
+
+def _per_frame(track: Track, length: int, *, keep_masks: bool) -> dict[str, list[Any]]:
+    """The lists of a track, ``None`` where it is not seen."""
+
+    def rounded(box: Box) -> list[float]:
+        return [round(value, _DIGITS) for value in box]
+
+    frames = range(length)
+    lists: dict[str, list[Any]] = dict(
+        bboxes=[rounded(track.boxes[t]) if t in track.boxes else None for t in frames]
+    )
+    if track.occlusion:
+        lists['occlusion'] = [track.occlusion.get(t) for t in frames]
+    if keep_masks:
+        lists['segmentations'] = [track.masks.get(t) for t in frames]
+    return lists

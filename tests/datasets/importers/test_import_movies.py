@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from mmboxvis.datasets import AnnotationError, BoxVideo
+from mmboxvis.datasets.importers import Video, extract_frames, movie_of, probe
+
+SIZE = (64, 48)
+FRAMES = 12
+
+
+@pytest.fixture
+def movie(tmp_path: Path) -> Path:
+    """Twelve frames at 6 a second; frame k has grey level 20 k."""
+    path = tmp_path / 'walk.mp4'
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=6)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = 'yuv420p'
+        stream.gop_size = 5  # most frames need others to be decoded
+        for index in range(FRAMES):
+            image = np.full((SIZE[1], SIZE[0], 3), 20 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
+        container.mux(stream.encode())
+    return path
+
+
+def video(numbers: tuple[int, ...], first: int = 0, **more) -> Video:
+    names = tuple(f'walk/{number:06d}.png' for number in numbers)
+    return Video('walk', names, numbers, first_number=first, **more)
+
+
+def grey(root: Path) -> dict[str, int]:
+    """Index of the frame that each image shows."""
+    found = sorted(root.rglob('*.*g'))
+    return {path.stem: round(float(cv2.imread(str(path)).mean()) / 20) for path in found}
+
+
+def test_probe(movie):
+    info = probe(movie)
+    assert (info.width, info.height, info.fps) == (*SIZE, 6)
+
+
+@pytest.mark.parametrize(
+    ('numbers', 'first', 'step', 'shown'),
+    [
+        ((0,), 0, 1, (0,)),
+        ((2, 5, 8, 11), 0, 1, (2, 5, 8, 11)),
+        ((1, 2, 12), 1, 1, (0, 1, 11)),
+        ((0, 1, 3), 0, 3, (0, 3, 9)),
+    ],
+)
+def test_frames_have_the_number_of_the_annotation(movie, tmp_path, numbers, first, step, shown):
+    extract_frames(video(numbers, first), movie, tmp_path / 'out', step=step)
+    assert grey(tmp_path / 'out') == {
+        f'{number:06d}': index for number, index in zip(numbers, shown, strict=True)
+    }
+
+
+def test_jpeg(movie, tmp_path):
+    extract_frames(Video('walk', ('a.jpg',), (6,)), movie, tmp_path / 'out')
+    assert grey(tmp_path / 'out') == {'a': 6}
+
+
+def test_all_frames_or_none(movie, tmp_path):
+    out = tmp_path / 'out'
+    with pytest.raises(AnnotationError, match=r'has 12 frames, but video .walk. .* frame 12'):
+        extract_frames(video((0, 12)), movie, out)
+    assert not list(out.iterdir())
+    with pytest.raises(AnnotationError, match=r'frames of 64 x 48 pixels, .* at 48 x 64'):
+        extract_frames(video((0,), width=48, height=64), movie, out)
+    with pytest.raises(AnnotationError, match=r'frame names end in \.jpg or \.png'):
+        extract_frames(Video('walk', ('a.xyz',), (0,)), movie, out)
+    assert not list(out.iterdir())
+
+
+def test_images_are_replaced_only_if_allowed(movie, tmp_path):
+    extract_frames(video((0,)), movie, tmp_path)
+    with pytest.raises(FileExistsError, match=r'000000.png exists already'):
+        extract_frames(video((0,)), movie, tmp_path)
+    extract_frames(video((0,)), movie, tmp_path, overwrite=True)
+
+
+def test_files_that_are_no_movies(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'gone.mp4 not found'):
+        probe(tmp_path / 'gone.mp4')
+    (tmp_path / 'a.mp4').write_bytes(b'no movie' * 100)
+    with pytest.raises(AnnotationError, match=r'a.mp4: cannot be decoded'):
+        probe(tmp_path / 'a.mp4')
+
+
+def test_cut_off_movie(movie, tmp_path):
+    (tmp_path / 'cut.mp4').write_bytes(movie.read_bytes()[:-400])
+    with pytest.raises(AnnotationError, match=r'cut\.mp4: '):
+        extract_frames(video(tuple(range(FRAMES))), tmp_path / 'cut.mp4', tmp_path / 'out')
+
+
+def test_movie_that_is_shown_turned(tmp_path):
+    """As a telephone held upright records it: turned clockwise by the player."""
+    path = tmp_path / 'turned.mp4'
+    image = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    image[: SIZE[1] // 2, : SIZE[0] // 2] = 255
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('mpeg4', rate=6)
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = 'yuv420p'
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format='bgr24')))
+        container.mux(stream.encode())
+    one, w = 1 << 16, 1 << 30
+    plain = struct.pack('>9i', one, 0, 0, 0, one, 0, 0, 0, w)
+    content = path.read_bytes()
+    start = content.index(plain, content.index(b'tkhd'))
+    turned = struct.pack('>9i', 0, one, 0, -one, 0, 0, 0, 0, w)
+    path.write_bytes(content[:start] + turned + content[start + len(plain) :])
+
+    info = probe(path)
+    assert (info.width, info.height) == (SIZE[1], SIZE[0])
+    extract_frames(Video('v', ('a.png',), (0,), (), SIZE[1], SIZE[0]), path, tmp_path)
+    found = cv2.imread(str(tmp_path / 'a.png'))
+    expected = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
+    assert np.abs(found.astype(int) - expected).mean() < 10
+
+
+def test_which_movie_belongs_to_which_video():
+    named, plain = ('walk', Path('x/1.mp4')), (None, Path('x/run.mp4'))
+    assert movie_of((named, plain), 'walk') == Path('x/1.mp4')
+    assert movie_of((named, plain), 'train/run') == Path('x/run.mp4')
+    assert movie_of((named, plain), 'jump') is None
+    assert movie_of((plain,), 'jump') == Path('x/run.mp4')
+    assert movie_of((plain,), 'jump', only=False) is None
+    assert movie_of((), 'jump') is None
+
+
+def test_tool_writes_frames_and_boxes_that_belong_together(
+    tool, movie, tmp_path, write, cvat, box, capsys
+):
+    keys = box(3, (0, 0, 10, 10)) + box(9, (20, 0, 30, 10), outside=1)
+    text = cvat(f'<track id="0" label="cat">{keys}</track>', size=3, start=3, rule='step=3')
+    text = text.replace('>100<', '>64<').replace('>80<', '>48<')
+    arguments = [
+        '--from', 'cvat-video', str(write('a.xml', text)), '--video', str(movie),
+        '--frames', str(tmp_path / 'images'), '--out', str(tmp_path / 'boxes.json'),
+    ]  # fmt: skip
+    assert tool.main(arguments) == 0
+    assert '1 videos, 3 frames, 1 objects, 2 boxes' in capsys.readouterr().out
+    assert grey(tmp_path / 'images') == {'000003': 3, '000006': 6, '000009': 9}
+    data = BoxVideo(str(tmp_path / 'boxes.json'), img_root=str(tmp_path / 'images'))
+    info = data.get_data_info(0)
+    assert info['file_names'] == [f'walk/00000{n}.jpg' for n in (3, 6, 9)]
+    assert info['instances'].boxes[0, 1].tolist() == [10, 0, 20, 10]
+    assert tool.main(arguments) == 1
+    assert 'exists already' in capsys.readouterr().err
+
+
+def test_tool_keeps_so_many_frames_a_second(tool, movie, tmp_path, write, cvat, box):
+    track = f'<track id="0" label="cat">{box(0, (0, 0, 10, 10))}</track>'
+    text = cvat(track, size=12).replace('>100<', '>64<').replace('>80<', '>48<')
+    arguments = [
+        '--from', 'cvat-video', str(write('a.xml', text)), '--video', f'walk={movie}',
+        '--frames', str(tmp_path / 'images'), '--out', str(tmp_path / 'boxes.json'),
+        '--fps', '2', '--names', 'flat_{frame}.png',
+    ]  # fmt: skip
+    assert tool.main(arguments) == 0
+    assert grey(tmp_path / 'images') == {'flat_0': 0, 'flat_3': 3, 'flat_6': 6, 'flat_9': 9}
+
+
+def test_tool_takes_the_size_from_the_movie(tool, movie, tmp_path, write):
+    path = write('walk_2.txt', '0 0.5 0.5 0.5 0.5 3\n')
+    out = tmp_path / 'boxes.json'
+    code = tool.main(
+        ['--from', 'yolo-track', str(path.parent), '--video', str(movie), '--out', str(out)]
+    )
+    content = json.loads(out.read_text())
+    assert code == 0
+    assert content['annotations'][0]['bboxes'] == [None, [16, 12, 32, 24]]
+    assert (content['videos'][0]['width'], content['videos'][0]['height']) == SIZE
