@@ -1,5 +1,19 @@
 """What a program that is not a training run calls."""
 
+from .boxes_to_masks import BoxesToMasks
 from .official import convert_official, load_official, to_official
+from .sources import FrameRange, FrameSource, open_source
+from .video_run import FrameResult
+from .video_segmenter import VideoSegmenter
 
-__all__ = ['convert_official', 'load_official', 'to_official']
+__all__ = [
+    'BoxesToMasks',
+    'FrameRange',
+    'FrameResult',
+    'FrameSource',
+    'VideoSegmenter',
+    'convert_official',
+    'load_official',
+    'open_source',
+    'to_official',
+]

@@ -1,0 +1,465 @@
+"""Masks for boxes that somebody has drawn already.
+
+Shorthand: N annotated objects of a video of V frames, T frames of a clip, Q queries, K classes,
+(h, w) the stride-4 grid of the padded input.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pycocotools import mask as mask_utils
+from torch import Tensor
+
+from mmboxvis.datasets.categories import match_categories
+from mmboxvis.datasets.video_frames import VideoFrames
+from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
+from mmboxvis.evaluation.functional.rle import compress
+from mmboxvis.models.task_modules import BoxSupervisedAssigner, PseudoMaskGenerator
+from mmboxvis.models.task_modules.pseudo_mask_generator import projection_score
+from mmboxvis.models.vis import VideoPredictor
+from mmboxvis.models.vis.track_masks import encode_masks
+from mmboxvis.models.vis.video_predictor import PredictedClip
+from mmboxvis.structures import ClipPredictions
+from mmboxvis.structures.clip_targets import boxes_to_masks
+from mmboxvis.structures.video_prediction import RLE
+
+from .read_ahead import ReadAhead
+from .video_segmenter import VideoSegmenter
+
+
+@dataclass(frozen=True)
+class ObjectMasks:
+    """Masks of the N annotated objects of a video.
+
+    Attributes:
+        video_id: id of the video.
+        annotation_ids: (N,) int64.
+        segmentations: N lists of V compressed RLEs, ``None`` where the object has no box or
+            nothing was found in it.
+        confidences: (N, V) float64 in [0, 1], nan where the object has no box.
+    """
+
+    video_id: int
+    annotation_ids: np.ndarray
+    segmentations: list[list[RLE | None]]
+    confidences: np.ndarray
+
+
+@dataclass
+class _LiveFrame:
+    """Sums over the clips that have seen a frame so far.
+
+    Attributes:
+        logits: (N, h, w) sum of the mask logits of the matched queries.
+        probs: (N,) sum of their probabilities of the annotated class.
+        counts: (N,) number of clips in which the object had a query.
+    """
+
+    logits: Tensor
+    probs: Tensor
+    counts: Tensor
+
+
+class BoxesToMasks:
+    """Finds the mask of each annotated object with a trained network.
+
+    Clip by clip the queries are matched to the boxes as a teacher's are in training
+    (:meth:`BoxSupervisedAssigner.assign_boxes`). The logits of an object's queries are averaged
+    over the clips that cover a frame, enlarged, and cut to its box. The confidence of a mask is
+    that of a pseudo mask, taken for one frame: probability of the annotated class, averaged over
+    the clips, times how well the uncut mask projects on the box (paper section 3.1, *Pseudo mask
+    supervision loss*).
+
+    Args:
+        segmenter: gives network, device, pipeline of frames, and classes. ``test_cfg`` of the
+            model gives length and stride of the clips.
+        class_agnostic: matches by boxes and by whether a query holds any object at all; for
+            classes that the network does not know.
+        category_map: category name in the file to class of the network, see
+            :class:`~mmboxvis.datasets.BoxVideo`.
+    """
+
+    def __init__(
+        self,
+        segmenter: VideoSegmenter,
+        *,
+        class_agnostic: bool = False,
+        category_map: Mapping[str, str | None] | None = None,
+    ) -> None:
+        self.segmenter = segmenter
+        self.class_agnostic = class_agnostic
+        self.category_map = dict(category_map or {})
+        self._predictor = VideoPredictor(segmenter.model, **segmenter.model.test_cfg)
+        generator = getattr(segmenter.model, 'pseudo_mask_generator', None)
+        self._assigner: BoxSupervisedAssigner = (generator or PseudoMaskGenerator()).assigner
+
+    def read(self, ann_file: str | Path, image_root: str | Path) -> BoxAnnotations:
+        """Reads and checks an annotation file in YouTube-VIS layout; masks in it are not read.
+
+        Raises:
+            AnnotationError: if it is broken, or a frame is missing or outside ``image_root``.
+            FileNotFoundError: if it is missing.
+            ValueError: if a category is none of the network's classes.
+        """
+        content = read_json(ann_file)
+        reader = VideoJsonReader(str(ann_file), content, empty_boxes='absent')
+        categories = reader.categories()
+        if self.class_agnostic:
+            label_of: dict[int, int | None] = dict.fromkeys(categories, 0)
+        else:
+            try:
+                label_of = match_categories(
+                    categories,
+                    self.segmenter.classes,
+                    category_map=self.category_map,
+                    unknown='error',
+                    where=str(ann_file),
+                )
+            except ValueError as error:
+                raise ValueError(f'{error}; or match by boxes alone (class_agnostic)') from error
+        root = Path(image_root)
+        videos = [_with_size(video, root, str(ann_file)) for video in reader.videos()]
+        return BoxAnnotations(content, root, videos, reader.instances(videos, label_of))
+
+    def annotate(self, annotations: BoxAnnotations) -> Iterator[ObjectMasks]:
+        """Finds the masks of one video after another."""
+        for video in annotations.videos:
+            instances = annotations.instances[video['id']]
+            frames = VideoFrames(
+                [annotations.image_root / name for name in video['file_names']],
+                self.segmenter.transforms,
+                name=video['name'],
+                ori_shape=(video['height'], video['width']),
+            )
+            boxes = torch.from_numpy(instances.boxes)
+            labels = torch.from_numpy(instances.labels)
+            segmentations, confidences = self.video(frames, labels, boxes)
+            yield ObjectMasks(video['id'], instances.ids, segmentations, confidences)
+
+    @torch.no_grad()
+    def video(
+        self, frames: VideoFrames, labels: Tensor, boxes: Tensor
+    ) -> tuple[list[list[RLE | None]], np.ndarray]:
+        """Finds the masks of one video; a few frames are in memory at a time.
+
+        Args:
+            frames: as the network takes them, with ``ori_shape`` (H, W) as they are.
+            labels: (N,) int64 of the network's classes, 0 for all if class-agnostic.
+            boxes: (N, V, 4) xyxy in pixels of (H, W), all zero where absent.
+
+        Returns:
+            ``segmentations`` and ``confidences`` of :class:`ObjectMasks`.
+        """
+        present = _present(boxes).numpy()
+        confidences = np.where(present, 0.0, np.nan)
+        segmentations: list[list[RLE | None]] = [[None] * len(frames) for _ in labels]
+        if not present.any():
+            return segmentations, confidences
+        device, size = self.segmenter.device, (0, 0)
+        labels, boxes = labels.to(device), boxes.to(device)
+        live: deque[_LiveFrame] = deque()
+        first = 0
+
+        def settle(end: int) -> None:
+            nonlocal first
+            while first < min(end, len(frames)):
+                rows, rles, scores = self._finish(
+                    live.popleft(), boxes[:, first], size, frames.ori_shape
+                )
+                for row, rle, score in zip(rows, rles, scores, strict=True):
+                    confidences[row, first] = score if rle is not None else 0.0
+                    segmentations[row][first] = rle
+                first += 1
+
+        with closing(ReadAhead(iter(frames), self.segmenter.read_ahead)) as images:
+            for clip in self._predictor.clips(images):
+                size = clip.position.size
+                settle(clip.start)
+                self._add_clip(live, clip, labels, boxes, frames.ori_shape)
+        settle(len(frames))
+        return segmentations, confidences
+
+    def _add_clip(
+        self,
+        live: deque[_LiveFrame],
+        clip: PredictedClip,
+        labels: Tensor,
+        boxes: Tensor,
+        ori_shape: tuple[int, int],
+    ) -> None:
+        """Matches a clip, whose first frame is the first live one, and adds what was found."""
+        prediction, num_frames = clip.prediction, clip.prediction.mask_logits.shape[1]
+        # frames past the end repeat the last one of a video shorter than a clip
+        last = boxes.shape[1] - 1
+        in_clip = boxes[:, [min(clip.start + t, last) for t in range(num_frames)]]
+        rows = _present(in_clip).any(1).nonzero().flatten()
+        cls_logits = self._class_logits(prediction)
+        size = clip.position.size
+        padded = self.segmenter.model.data_preprocessor.padded_size(*size)
+        box_masks = boxes_to_masks(_scaled(in_clip[rows], ori_shape, size), padded)
+        queries, gts = self._assigner.assign_boxes(
+            cls_logits[None], prediction.mask_logits[None], labels[rows], box_masks
+        )[0]
+        found = rows[gts]
+        probs = cls_logits.float().softmax(-1)[queries, labels[found]]
+        logits = prediction.mask_logits[queries].float()
+        for t in range(min(num_frames, last + 1 - clip.start)):
+            if t == len(live):
+                live.append(
+                    _LiveFrame(
+                        logits.new_zeros(len(labels), *logits.shape[2:]),
+                        probs.new_zeros(len(labels)),
+                        probs.new_zeros(len(labels)),
+                    )
+                )
+            sums = live[t]
+            live[t] = _LiveFrame(
+                sums.logits.index_add(0, found, logits[:, t]),
+                sums.probs.index_add(0, found, probs),
+                sums.counts.index_add(0, found, torch.ones_like(probs)),
+            )
+
+    def _class_logits(self, prediction: ClipPredictions) -> Tensor:
+        """(Q, K+1), or object and no object (Q, 2) if class-agnostic."""
+        logits = prediction.cls_logits
+        if not self.class_agnostic:
+            return logits
+        return torch.stack([logits[:, :-1].float().logsumexp(1), logits[:, -1].float()], 1)
+
+    def _finish(
+        self, frame: _LiveFrame, boxes: Tensor, size: tuple[int, int], ori_shape: tuple[int, int]
+    ) -> tuple[list[int], list[RLE | None], list[float]]:
+        """Masks of a frame with boxes (N, 4): objects with box and query, RLEs, confidences."""
+        rows = ((frame.counts > 0) & _present(boxes)).nonzero().flatten()
+        if not len(rows):
+            return [], [], []
+        counts, boxes = frame.counts[rows], boxes[rows]
+        mean = frame.logits[rows] / counts[:, None, None]
+        logits = self._predictor.enlarge(mean, size)
+        box_masks = boxes_to_masks(_scaled(boxes, ori_shape, size), size)
+        projection = projection_score(logits.sigmoid()[:, None], box_masks[:, None])
+        confidences = frame.probs[rows] / counts * projection
+        final = F.interpolate(logits[None], ori_shape, mode='bilinear', align_corners=False)[0]
+        rles = encode_masks((final > 0) & boxes_to_masks(boxes, ori_shape).bool())
+        drawn = [rle if mask_utils.area(rle) else None for rle in rles]
+        return rows.tolist(), drawn, confidences.tolist()
+
+
+@dataclass(frozen=True)
+class BoxAnnotations:
+    """A checked annotation file.
+
+    Attributes:
+        content: the json as it was read.
+        image_root: folder of the frames.
+        videos: entries with ``id``, ``name``, ``file_names``, ``height``, ``width``.
+        instances: :class:`~mmboxvis.datasets.video_json.VideoInstances` by video id.
+    """
+
+    content: Mapping[str, Any]
+    image_root: Path
+    videos: Sequence[Mapping[str, Any]]
+    instances: Mapping[int, Any]
+
+    def with_masks(self, found: Iterable[ObjectMasks]) -> dict[str, Any]:
+        """The json with masks.
+
+        Each annotation gets ``segmentations`` and ``areas``, ``confidences`` (``null`` where
+        there is no box) and ``score``, the mean confidence. Annotations that were left out
+        (crowds, dropped classes) have no mask in any frame.
+        """
+        by_id = {
+            (masks.video_id, int(key)): (masks.segmentations[row], masks.confidences[row])
+            for masks in found
+            for row, key in enumerate(masks.annotation_ids)
+        }
+        lengths = {video['id']: len(video['file_names']) for video in self.videos}
+        sizes = {video['id']: video for video in self.videos}
+        annotations = []
+        for old in self.content['annotations']:
+            length = lengths[old['video_id']]
+            segmentations, confidences = by_id.get(
+                (old['video_id'], old['id']), ([None] * length, np.full(length, np.nan))
+            )
+            seen = confidences[~np.isnan(confidences)]
+            annotations.append(
+                dict(
+                    old,
+                    segmentations=segmentations,
+                    areas=[
+                        None if rle is None else int(mask_utils.area(rle)) for rle in segmentations
+                    ],
+                    confidences=[None if np.isnan(c) else round(float(c), 4) for c in confidences],
+                    score=round(float(seen.mean()), 4) if len(seen) else 0.0,
+                )
+            )
+        videos = [
+            dict(
+                old,
+                height=sizes[old['id']]['height'],
+                width=sizes[old['id']]['width'],
+                length=lengths[old['id']],
+            )
+            for old in self.content['videos']
+        ]
+        return dict(copy.copy(dict(self.content)), videos=videos, annotations=annotations)
+
+
+@dataclass(frozen=True)
+class MaskScores:
+    """How well masks agree with true ones, over all objects and frames with a true mask.
+
+    Attributes:
+        count: number of pairs of object and frame.
+        mean_iou: mean over them.
+        above_50: share with an IoU above 0.5.
+        above_70: share with an IoU above 0.7.
+        box_mean_iou: mean IoU that the filled boxes have.
+        by_annotation: mean IoU by annotation id.
+    """
+
+    count: int
+    mean_iou: float
+    above_50: float
+    above_70: float
+    box_mean_iou: float
+    by_annotation: dict[int, float] = field(default_factory=dict)
+
+
+def score_masks(content: Mapping[str, Any], truth: Mapping[str, Any]) -> MaskScores:
+    """Compares masks with true ones of the same annotation ids, frame by frame.
+
+    A true mask without a counterpart counts as an IoU of 0.
+
+    Args:
+        content: as :meth:`BoxAnnotations.with_masks` gives it.
+        truth: json in YouTube-VIS layout with ``segmentations``.
+
+    Raises:
+        ValueError: if an annotation is missing in the truth, or has no masks there.
+    """
+    sizes = {video['id']: (video['height'], video['width']) for video in content['videos']}
+    true = {(entry['video_id'], entry['id']): entry for entry in truth['annotations']}
+    ious: dict[int, list[float]] = {}
+    box_ious: list[float] = []
+    for entry in content['annotations']:
+        if entry.get('iscrowd'):
+            continue
+        where = f'video {entry["video_id"]}, annotation {entry["id"]}'
+        wanted = true.get((entry['video_id'], entry['id']), {}).get('segmentations')
+        if not isinstance(wanted, list) or len(wanted) != len(entry['segmentations']):
+            raise ValueError(
+                f'{where}: the ground truth has no masks for each of its frames; does it have the '
+                'same ids?'
+            )
+        size = sizes[entry['video_id']]
+        for mask, true_mask, box in zip(entry['segmentations'], wanted, entry['bboxes']):
+            rle = None if true_mask is None else compress(true_mask, size)
+            if rle is None or not mask_utils.area(rle):
+                continue
+            ious.setdefault(entry['id'], []).append(_iou(mask, rle, where))
+            filled = None if box is None else _filled(box, size)
+            box_ious.append(_iou(filled, rle, where))
+    values = np.array([iou for track in ious.values() for iou in track])
+    if not len(values):
+        raise ValueError('the ground truth has no mask at all')
+    return MaskScores(
+        count=len(values),
+        mean_iou=float(values.mean()),
+        above_50=float((values > 0.5).mean()),
+        above_70=float((values > 0.7).mean()),
+        box_mean_iou=float(np.mean(box_ious)),
+        by_annotation={key: float(np.mean(track)) for key, track in ious.items()},
+    )
+
+
+def doubtful_frames(
+    content: Mapping[str, Any], min_confidence: float = 0.5
+) -> list[dict[str, Any]]:
+    """Lists what a human should look at, the most doubtful first.
+
+    Args:
+        content: as :meth:`BoxAnnotations.with_masks` gives it.
+        min_confidence: masks below it are listed, and so are boxes without a mask.
+
+    Returns:
+        Rows with ``video``, ``frame``, ``file_name``, ``annotation_id``, ``category``,
+        ``confidence`` and ``reason``.
+    """
+    videos = {video['id']: video for video in content['videos']}
+    names = {category['id']: category['name'] for category in content['categories']}
+    rows = []
+    for entry in content['annotations']:
+        video = videos[entry['video_id']]
+        for frame, confidence in enumerate(entry['confidences']):
+            if confidence is None:
+                continue
+            empty = entry['segmentations'][frame] is None
+            if not empty and confidence >= min_confidence:
+                continue
+            rows.append(
+                dict(
+                    video=video.get('name', video['id']),
+                    frame=frame,
+                    file_name=video['file_names'][frame],
+                    annotation_id=entry['id'],
+                    category=names[entry['category_id']],
+                    confidence=confidence,
+                    reason='no mask found in the box' if empty else 'low confidence',
+                )
+            )
+    return sorted(rows, key=lambda row: row['confidence'])
+
+
+def _iou(mask: RLE | None, true_mask: RLE, where: str) -> float:
+    if mask is None:
+        return 0.0
+    if list(mask['size']) != list(true_mask['size']):
+        raise ValueError(
+            f'{where}: masks of size {mask["size"]} and of {true_mask["size"]} in the ground truth'
+        )
+    return float(mask_utils.iou([mask], [true_mask], [0])[0, 0])
+
+
+def _filled(box: Sequence[float], size: tuple[int, int]) -> RLE:
+    x, y, width, height = box
+    corners = torch.tensor([[x, y, x + width, y + height]], dtype=torch.float64)
+    return encode_masks(boxes_to_masks(corners, size) > 0)[0]
+
+
+def _present(boxes: Tensor) -> Tensor:
+    """(..., 4) boxes to (...) bool: whether they have an area."""
+    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+
+
+def _scaled(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Boxes in pixels of a frame of size (H, W) to those of another size."""
+    scale = boxes.new_tensor([new[1] / old[1], new[0] / old[0]])
+    return boxes * scale.repeat(2)
+
+
+def _with_size(video: dict[str, Any], root: Path, ann_file: str) -> dict[str, Any]:
+    """Looks that the frames are there, inside the folder, and fills in a missing size."""
+    for name in video['file_names']:
+        where = f'{ann_file}: video {video["id"]} ({video["name"]}): {name}'
+        pure = PurePath(name)
+        if pure.is_absolute() or '..' in pure.parts:
+            raise AnnotationError(f'{where}: file names must stay inside the folder of the images')
+        if not (root / name).is_file():
+            raise AnnotationError(f'{where}: not found in {root}; check the folder of the images')
+    if video['height'] is not None and video['width'] is not None:
+        return video
+    with Image.open(root / video['file_names'][0]) as image:
+        width, height = image.size
+    return dict(video, height=height, width=width)

@@ -1,0 +1,235 @@
+"""Masks of tracks as other tools read them: COCO images, CVAT for images, CVAT for video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree as ET
+
+import cv2
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from mmboxvis.files import StrPath, whole_file
+from mmboxvis.structures.video_prediction import RLE
+from mmboxvis.visualization.video_overlay_hook import safe_name
+
+Shape = Literal['mask', 'polygon']
+
+
+def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]:
+    """Cuts videos into images, in COCO layout.
+
+    Args:
+        content: YouTube-VIS layout with ``segmentations`` as compressed RLEs.
+        shape: RLEs, which are exact, or polygons, which more programs read.
+
+    Returns:
+        ``images`` with ``video_id`` and ``frame_id``, ``annotations`` with ``track_id`` (the
+        annotation's id in ``content``), ``categories``.
+    """
+    images: list[dict[str, Any]] = []
+    first_image: dict[int, int] = {}
+    for video in content['videos']:
+        first_image[video['id']] = len(images) + 1
+        for frame, name in enumerate(video['file_names']):
+            images.append(
+                dict(
+                    id=len(images) + 1,
+                    file_name=name,
+                    height=video['height'],
+                    width=video['width'],
+                    video_id=video['id'],
+                    frame_id=frame,
+                )
+            )
+    annotations: list[dict[str, Any]] = []
+    for entry in content['annotations']:
+        for frame, rle in enumerate(entry['segmentations']):
+            if rle is None:
+                continue
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=first_image[entry['video_id']] + frame,
+                    category_id=entry['category_id'],
+                    segmentation=rle if shape == 'mask' else _flat_polygons(rle),
+                    area=int(mask_utils.area(rle)),
+                    bbox=mask_utils.toBbox(rle).tolist(),
+                    iscrowd=int(entry.get('iscrowd', 0)),
+                    track_id=entry['id'],
+                )
+            )
+    return dict(images=images, annotations=annotations, categories=list(content['categories']))
+
+
+def write_cvat_images(path: StrPath, content: Mapping[str, Any], shape: Shape = 'mask') -> Path:
+    """Writes *CVAT for images 1.1*: all frames of all videos in one file.
+
+    The shapes of a track share their ``group_id``, the annotation's id in ``content``, which is
+    the attribute ``track_id`` as well. An object in parts has several polygons.
+
+    Args:
+        path: the xml file.
+        content: see :func:`to_coco`.
+        shape: kind of shapes.
+    """
+    names = _category_names(content)
+    root = _begin(names)
+    image_id = 0
+    for video in content['videos']:
+        tracks = [e for e in content['annotations'] if e['video_id'] == video['id']]
+        for frame, file_name in enumerate(video['file_names']):
+            image = ET.SubElement(root, 'image', _texts(id=image_id, name=file_name))
+            image.attrib.update(_texts(width=video['width'], height=video['height']))
+            image_id += 1
+            for entry in tracks:
+                rle = entry['segmentations'][frame]
+                for node in () if rle is None else _shapes(rle, shape):
+                    node.set('label', names[entry['category_id']])
+                    node.set('group_id', str(entry['id']))
+                    ET.SubElement(node, 'attribute', name='track_id').text = str(entry['id'])
+                    image.append(node)
+    return _write(path, root)
+
+
+def write_cvat_videos(
+    folder: StrPath, content: Mapping[str, Any], shape: Shape = 'polygon'
+) -> list[Path]:
+    """Writes *CVAT for video 1.1*: one file a video, every frame a key frame.
+
+    CVAT does not interpolate masks between key frames, which is why polygons are the usual shape
+    here. A track has one polygon a frame: of an object in parts it is the largest part.
+
+    Args:
+        folder: where to write ``<video name>.xml``.
+        content: see :func:`to_coco`.
+        shape: kind of shapes.
+    """
+    names = _category_names(content)
+    written: dict[Path, int] = {}
+    for video in content['videos']:
+        root = _begin(names, video)
+        for entry in content['annotations']:
+            if entry['video_id'] == video['id'] and any(entry['segmentations']):
+                attributes = _texts(id=entry['id'], label=names[entry['category_id']])
+                track = ET.SubElement(root, 'track', attributes, source='auto')
+                track.extend(_track_shapes(entry['segmentations'], shape))
+        name = safe_name(str(video.get('name', ''))) or f'video_{video["id"]}'
+        path = Path(folder, f'{name}.xml')
+        if path in written:
+            path = Path(folder, f'{name}_{video["id"]}.xml')
+        written[_write(path, root)] = video['id']
+    return list(written)
+
+
+def mask_polygons(mask: np.ndarray, tolerance: float = 1.0) -> list[np.ndarray]:
+    """Outlines of the parts of a mask along the edges of its pixels, the largest part first.
+
+    Holes are lost, as the formats know none.
+
+    Args:
+        mask: (H, W) bool.
+        tolerance: how far, in pixels, an outline may leave the edges; 0 follows them exactly.
+
+    Returns:
+        (P, 2) xy a part, from 0 to W and 0 to H, P at least 3.
+    """
+    if not mask.any():
+        return []
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = rows[0], columns[0]
+    cut = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    # on a grid twice as fine a pixel covers its middle, its edges and its corners
+    fine = np.zeros((2 * cut.shape[0] + 1, 2 * cut.shape[1] + 1), np.uint8)
+    fine[1::2, 1::2] = cut
+    grown = cv2.dilate(fine, np.ones((3, 3), np.uint8))
+    contours, _ = cv2.findContours(grown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    contours = sorted(contours, key=cv2.contourArea, reverse=True)
+    smooth = [cv2.approxPolyDP(contour, 2 * tolerance, True) for contour in contours]
+    kept = [part if len(part) >= 3 else whole for part, whole in zip(smooth, contours)]
+    return [part[:, 0] / 2 + (left, top) for part in kept]
+
+
+def _flat_polygons(rle: RLE) -> list[list[float]]:
+    return [part.flatten().tolist() for part in mask_polygons(mask_utils.decode(rle) > 0, 0.5)]
+
+
+def _category_names(content: Mapping[str, Any]) -> dict[int, str]:
+    return {category['id']: str(category['name']) for category in content['categories']}
+
+
+def _texts(**values: Any) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items()}
+
+
+def _begin(names: Mapping[int, str], video: Mapping[str, Any] | None = None) -> ET.Element:
+    """The head of a file; of one video if it is about one."""
+    root = ET.Element('annotations')
+    ET.SubElement(root, 'version').text = '1.1'
+    task = ET.SubElement(ET.SubElement(root, 'meta'), 'task')
+    if video is not None:
+        ET.SubElement(task, 'name').text = str(video.get('name', video['id']))
+        ET.SubElement(task, 'size').text = str(len(video['file_names']))
+        ET.SubElement(task, 'mode').text = 'interpolation'
+        ET.SubElement(task, 'start_frame').text = '0'
+        ET.SubElement(task, 'stop_frame').text = str(len(video['file_names']) - 1)
+        size = ET.SubElement(task, 'original_size')
+        ET.SubElement(size, 'width').text = str(video['width'])
+        ET.SubElement(size, 'height').text = str(video['height'])
+    labels = ET.SubElement(task, 'labels')
+    for name in names.values():
+        label = ET.SubElement(labels, 'label')
+        ET.SubElement(label, 'name').text = name
+        attributes = ET.SubElement(label, 'attributes')
+        if video is None:
+            attribute = ET.SubElement(attributes, 'attribute')
+            for key, value in dict(name='track_id', mutable='False', input_type='text').items():
+                ET.SubElement(attribute, key).text = value
+    return root
+
+
+def _shapes(rle: RLE, shape: Shape) -> Iterator[ET.Element]:
+    mask = mask_utils.decode(rle) > 0
+    common = _texts(source='auto', occluded=0, z_order=0)
+    if shape == 'polygon':
+        for part in mask_polygons(mask):
+            points = ';'.join(f'{x:.2f},{y:.2f}' for x, y in part)
+            yield ET.Element('polygon', common, points=points)
+        return
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    top, left = int(rows[0]), int(columns[0])
+    cut = mask[top : rows[-1] + 1, left : columns[-1] + 1]
+    window = _texts(left=left, top=top, width=cut.shape[1], height=cut.shape[0])
+    yield ET.Element('mask', common | window, rle=', '.join(map(str, _row_runs(cut))))
+
+
+def _row_runs(mask: np.ndarray) -> list[int]:
+    """Lengths of runs, row by row, beginning with background."""
+    flat = mask.ravel()
+    changes = np.flatnonzero(np.diff(flat.astype(np.int8))) + 1
+    runs = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
+    return [0, *runs] if flat[0] else runs
+
+
+def _track_shapes(masks: list[RLE | None], shape: Shape) -> Iterator[ET.Element]:
+    """One shape a frame with a mask, and one marked *outside* in the frame where it ends."""
+    last: ET.Element | None = None
+    for frame, rle in enumerate(masks):
+        node = None if rle is None else next(_shapes(rle, shape))
+        if node is None and last is not None:
+            gone = ET.Element(last.tag, dict(last.attrib))
+            gone.attrib.update(_texts(frame=frame, outside=1))
+            yield gone
+        elif node is not None:
+            node.attrib.update(_texts(frame=frame, outside=0, keyframe=1))
+            yield node
+        last = node
+
+
+def _write(path: StrPath, root: ET.Element) -> Path:
+    ET.indent(root)
+    with whole_file(path) as temporary:
+        ET.ElementTree(root).write(temporary, encoding='utf-8', xml_declaration=True)
+    return Path(path)

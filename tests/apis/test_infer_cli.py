@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import cv2
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmboxvis.apis import VideoSegmenter
+from mmboxvis.apis.official import save_whole
+from mmboxvis.evaluation.submission import check_submission
+from mmboxvis.visualization import write_video
+from tests.models.tiny import criterion_cfg, make_boxvis, make_video, network_cfg
+
+ROOT = Path(__file__).resolve().parents[2]
+NUM_FRAMES = 8
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location('infer', ROOT / 'tools/infer.py')
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that saves its state often, a video and its frames as a folder."""
+    base = tmp_path_factory.mktemp('infer')
+    torch.manual_seed(0)
+    cfg = dict(
+        model=dict(
+            type='BoxVIS',
+            network=network_cfg(),
+            criterion=criterion_cfg(),
+            pseudo_masks=None,
+            test_cfg=dict(buffer_frames=2),
+        ),
+        test_dataloader=dict(
+            dataset=dict(type='ToyVIS', pipeline=[dict(type='Resize', scale=(64, 48))])
+        ),
+    )
+    Config(cfg).dump(base / 'c.py')
+    model = make_boxvis(pseudo_masks=None)
+    save_whole(dict(state_dict=model.state_dict()), base / 'c.pth')
+    write_video(base / 'v.mp4', make_video(NUM_FRAMES, (60, 90)), fps=5)
+    (base / 'frames').mkdir()
+    for t, frame in enumerate(make_video(NUM_FRAMES, (60, 90))):
+        cv2.imwrite(str(base / f'frames/{t}.png'), frame)
+    return base
+
+
+def arguments(files: Path, source: str, out: Path, *more: str) -> list[str]:
+    weights = ['--config', str(files / 'c.py'), '--checkpoint', str(files / 'c.pth')]
+    return [str(files / source), *weights, '--out', str(out), *more]
+
+
+def test_video(tool: ModuleType, files: Path, tmp_path: Path, capsys: Any) -> None:
+    tool.main(arguments(files, 'v.mp4', tmp_path / 'out', '--score-thr', '0.1'))
+    names = {path.name for path in (tmp_path / 'out').iterdir()}
+    assert names == {'results.json', 'video.json', 'overlay.mp4'}
+    results = json.loads((tmp_path / 'out/results.json').read_text())
+    about = json.loads((tmp_path / 'out/video.json').read_text())
+    assert check_submission(results, about) == []
+    assert about['videos'][0]['length'] == NUM_FRAMES
+    assert about['run']['frames'] == NUM_FRAMES
+    assert [category['id'] for category in about['categories']] == [1, 2, 3, 4]
+    with av.open(str(tmp_path / 'out/overlay.mp4')) as container:
+        assert container.streams.video[0].average_rate == 5
+        assert sum(1 for _ in container.decode(video=0)) == NUM_FRAMES
+    printed = capsys.readouterr().out
+    assert f'{NUM_FRAMES} frames' in printed
+    assert 'frames/s' in printed
+
+
+def test_folder_and_options(tool: ModuleType, files: Path, tmp_path: Path) -> None:
+    options = ['--start', '1', '--end', '7', '--every', '2', '--max-side', '45', '--no-video']
+    tool.main(arguments(files, 'frames', tmp_path, *options))
+    assert {path.name for path in tmp_path.iterdir()} == {'results.json', 'video.json'}
+    (video,) = json.loads((tmp_path / 'video.json').read_text())['videos']
+    assert (video['name'], video['length']) == ('frames', 3)
+    assert (video['height'], video['width']) == (30, 45)
+    assert (video['start'], video['every']) == (1, 2)
+
+
+class TestInterrupted:
+    @pytest.fixture
+    def interrupted(
+        self, tool: ModuleType, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Path:
+        """The folder of a run that was broken off at frame 5."""
+        results = VideoSegmenter.__call__
+
+        def broken_off(self: VideoSegmenter, *args: Any, **kwargs: Any) -> Iterator[Any]:
+            for result in results(self, *args, **kwargs):
+                if result.index == 5:
+                    self.run.spool.close()
+                    raise KeyboardInterrupt
+                yield result
+
+        out = tmp_path / 'out'
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                VideoSegmenter,
+                '__call__',
+                lambda *args, **kwargs: _started(broken_off, args, kwargs),
+            )
+            with pytest.raises(SystemExit, match='the same command goes on'):
+                tool.main(arguments(files, 'frames', out, '--no-video', '--save-every', '0'))
+        assert [path.name for path in out.iterdir()] == [tool.SPOOL]
+        return out
+
+    def test_goes_on(
+        self, tool: ModuleType, files: Path, interrupted: Path, tmp_path: Path, capsys: Any
+    ) -> None:
+        tool.main(arguments(files, 'frames', interrupted, '--no-video'))
+        assert 'Going on at frame' in capsys.readouterr().out
+        tool.main(arguments(files, 'frames', tmp_path / 'whole', '--no-video'))
+        results = [folder / 'results.json' for folder in (interrupted, tmp_path / 'whole')]
+        assert results[0].read_bytes() == results[1].read_bytes()
+        about = json.loads((interrupted / 'video.json').read_text())
+        assert 0 < about['run']['frames'] < NUM_FRAMES
+        assert about['videos'][0]['length'] == NUM_FRAMES
+
+    def test_other_options_are_refused_until_restart(
+        self, tool: ModuleType, files: Path, interrupted: Path
+    ) -> None:
+        command = arguments(files, 'frames', interrupted, '--no-video', '--every', '2')
+        with pytest.raises(SystemExit, match='beginning of another run'):
+            tool.main(command)
+        tool.main([*command, '--restart'])
+        about = json.loads((interrupted / 'video.json').read_text())
+        assert about['videos'][0]['length'] == NUM_FRAMES // 2
+
+
+def _started(generator: Any, args: tuple, kwargs: dict) -> Iterator[Any]:
+    """Runs a generator up to its first item, so that the segmenter's video has begun."""
+    items = generator(*args, **kwargs)
+    first = next(items)
+
+    def again() -> Iterator[Any]:
+        yield first
+        yield from items
+
+    return again()
+
+
+class TestErrors:
+    def expect(self, tool: ModuleType, command: list[str], match: str) -> None:
+        with pytest.raises(SystemExit, match=match):
+            tool.main(command)
+
+    def test_missing_files(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
+        command = arguments(files, 'none.mp4', tmp_path)
+        self.expect(tool, command, r'infer\.py: error: .*none\.mp4: no such file')
+        command[2] = 'none.py'
+        self.expect(tool, command, 'there is no config none.py')
+
+    def test_no_video(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
+        self.expect(tool, arguments(files, 'c.py', tmp_path), 'cannot be opened as a video')
+
+    def test_no_frame_left(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
+        command = arguments(files, 'v.mp4', tmp_path, '--start', '99')
+        self.expect(tool, command, 'no frame to use')
+
+    def test_wrong_range(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
+        command = arguments(files, 'v.mp4', tmp_path, '--start', '3', '--end', '2')
+        self.expect(tool, command, 'end must lie behind start=3')
+
+
+@pytest.mark.slow
+def test_killed_and_repeated(files: Path, tmp_path: Path) -> None:
+    """A process that is killed loses what it did since it last saved, and nothing else."""
+    write_video(tmp_path / 'long.mp4', make_video(150, (60, 90)), fps=5)
+    (tmp_path / 'c.py').write_bytes((files / 'c.py').read_bytes())
+    (tmp_path / 'c.pth').write_bytes((files / 'c.pth').read_bytes())
+
+    def command(out: str) -> list[str]:
+        program = [sys.executable, str(ROOT / 'tools/infer.py')]
+        options = ('--no-video', '--save-every', '0')
+        return [*program, *arguments(tmp_path, 'long.mp4', tmp_path / out, *options)]
+
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    spool = tmp_path / 'killed/.unfinished.sqlite'
+    with subprocess.Popen(command('killed'), stdout=subprocess.DEVNULL, env=env) as process:
+        while process.poll() is None and not (spool.exists() and spool.stat().st_size > 20_000):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    again = subprocess.run(command('killed'), capture_output=True, text=True, check=True, env=env)
+    assert 'Going on at frame' in again.stdout
+    subprocess.run(command('whole'), capture_output=True, check=True, env=env)
+    results = [tmp_path / name / 'results.json' for name in ('killed', 'whole')]
+    assert results[0].read_bytes() == results[1].read_bytes()
