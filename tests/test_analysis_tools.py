@@ -1,0 +1,177 @@
+"""Complexity and speed of a model."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from mmboxvis.models.vis import ClipNetwork
+from tests.models.tiny import (
+    NUM_LAYERS,
+    NUM_QUERIES,
+    make_mask2former_vis,
+    make_network,
+    make_video,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = str(ROOT / 'configs/boxvis/boxvis_tiny_toyvis.py')
+FOLDER = ROOT / 'tools/analysis_tools'
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f'{name}.py')
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # profile_step is imported from the folder of the program
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        patch.setitem(sys.modules, name, module)  # dataclasses look there
+        spec.loader.exec_module(module)
+    return module
+
+
+# ------------------------------------------------------------------ get_flops
+
+
+@pytest.fixture(scope='module')
+def flops() -> ModuleType:
+    return load('get_flops')
+
+
+@pytest.fixture(scope='module')
+def network() -> ClipNetwork:
+    return make_network().eval().requires_grad_(False)
+
+
+@pytest.fixture(scope='module')
+def cost(flops: ModuleType, network: ClipNetwork) -> Any:
+    return flops.measure(network, (64, 96), 3)
+
+
+def test_flops_of_known_operations(flops: ModuleType) -> None:
+    def count(work: Any) -> int:
+        return flops.count_flops(work)[0].get_total_flops()
+
+    assert count(lambda: torch.ones(5) + 1) == 0
+    assert count(lambda: torch.ones(2, 3) @ torch.ones(3, 4)) == 2 * 2 * 3 * 4
+    conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+    assert count(lambda: conv(torch.ones(1, 3, 4, 5))) == 2 * 3 * 9 * 8 * 4 * 5
+    grid = torch.zeros(1, 6, 7, 2)
+    sample = torch.nn.functional.grid_sample
+    assert count(lambda: sample(torch.ones(1, 2, 3, 3), grid, align_corners=False)) == (
+        10 * 2 * 6 * 7
+    )
+
+
+def test_parameters_add_up(cost: Any, network: ClipNetwork, flops: ModuleType) -> None:
+    assert sum(cost.parameters.values()) == sum(p.numel() for p in network.parameters())
+    assert tuple(cost.parameters) == flops.PARTS and min(cost.parameters.values()) > 0
+    assert cost.parameters['backbone'] == sum(p.numel() for p in network.backbone.parameters())
+
+
+def test_parts_work_by_frame_or_by_clip(cost: Any, flops: ModuleType, network: ClipNetwork) -> None:
+    backbone, pixel, decoder, head = flops.PARTS
+    assert cost.frame[decoder] == cost.frame[head] == cost.clip[backbone] == cost.clip[pixel] == 0
+    whole, _ = flops.count_flops(lambda: network(torch.zeros(1, 3, 3, 64, 96), last_only=True))
+    assert sum(map(cost.per_clip, flops.PARTS)) == whole.get_total_flops()
+    assert cost.per_video_frame(pixel, 3) == cost.frame[pixel]
+    assert cost.per_video_frame(decoder, 3) == cost.clip[decoder] / 3
+
+
+def test_deformable_attention_is_counted(flops: ModuleType, network: ClipNetwork) -> None:
+    frame = torch.zeros(1, 3, 64, 96)
+    counter, _ = flops.count_flops(lambda: network.encode_frames(frame))
+    counted = sum(
+        number
+        for operation, number in counter.get_flop_counts()['Global'].items()
+        if 'grid_sampler' in str(operation)
+    )
+    # one layer; 4 points on each of 3 levels for every cell at strides 8, 16 and 32; 32 channels
+    cells = 8 * 12 + 4 * 6 + 2 * 3
+    assert counted == 10 * cells * 3 * 4 * 32
+
+
+def test_mask_head_is_counted(cost: Any, flops: ModuleType) -> None:
+    masks = (NUM_LAYERS + 1) * 2 * NUM_QUERIES * 32 * 3 * 16 * 24
+    embeds = (NUM_LAYERS + 1) * 2 * NUM_QUERIES * 3 * 32 * 32
+    classes = 2 * NUM_QUERIES * 32 * 5
+    assert cost.clip[flops.PARTS[3]] == masks + embeds + classes
+
+
+def test_get_flops_prints_a_table(flops: ModuleType, capsys: pytest.CaptureFixture) -> None:
+    assert flops.main([TINY, '--size', '60', '90', '--frames', '2']) == 0
+    shown = capsys.readouterr().out
+    assert 'padded to 64x96' in shown and 'GFLOPs a clip of 2' in ' '.join(shown.split())
+    assert all(part in shown for part in flops.PARTS)
+    assert flops.main([str(ROOT / 'configs/_base_/default_runtime.py')]) == 1
+    assert 'defines no model' in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        flops.main([TINY, '--frames', '0'])
+
+
+# ------------------------------------------------------------------ benchmark_fps
+
+
+@pytest.fixture(scope='module')
+def fps() -> ModuleType:
+    return load('benchmark_fps')
+
+
+@pytest.mark.parametrize('num_frames', [1, 5])
+@pytest.mark.parametrize('clip_length', [1, 3])
+def test_both_ways_predict_the_same(fps: ModuleType, clip_length: int, num_frames: int) -> None:
+    model = make_mask2former_vis().eval()
+    frames = make_video(num_frames)
+    size = frames[0].shape[:2]
+    predictions = []
+    for cls in (fps.VideoPredictor, fps.TimedPredictor, fps.TimedAnewPredictor):
+        predictor = cls(model, clip_length=clip_length)
+        predictions.append(predictor(frames, ori_shape=size))
+        assert cls is fps.VideoPredictor or predictor.seconds > 0
+    for other in predictions[1:]:
+        assert (other.labels == predictions[0].labels).all()
+        assert other.scores == pytest.approx(predictions[0].scores, abs=1e-4)
+
+
+def test_reuse_encodes_each_frame_once(fps: ModuleType) -> None:
+    model = make_mask2former_vis().eval()
+    frames = make_video(5)
+    encoded: list[int] = []
+    model.student.backbone.register_forward_hook(lambda _, args, __: encoded.append(len(args[0])))
+    fps.run_once(model, fps.Variant(3, reuse=True), frames)
+    assert encoded == [1] * 5
+    encoded.clear()
+    fps.run_once(model, fps.Variant(3, reuse=False), frames)
+    assert encoded == [3] * 3
+
+
+def test_variants_take_turns(fps: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[Any] = []
+
+    def run_once(_: Any, variant: Any, frames: Any) -> Any:
+        order.append(variant)
+        seconds = 1.0 if variant.reuse else 2.5
+        return fps.Timing(seconds, seconds / 2)
+
+    monkeypatch.setattr(fps, 'run_once', run_once)
+    timings = fps.measure(None, [None] * 9, [1, 3], rounds=2)
+    assert len(order) == 4 * 3 and order[4:8] == order[8:][::-1]
+    assert all(len(rounds) == 2 for rounds in timings.values())
+    assert fps.ratios(timings, 3, 'network') == [2.5, 2.5]
+
+
+def test_benchmark_prints_a_table(fps: ModuleType, capsys: pytest.CaptureFixture) -> None:
+    assert fps.main([TINY, '--size', '64', '64', '--frames', '3', '--rounds', '1']) == 0
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert '3 frames of 64x64' in shown and 'threads' in shown
+    assert shown.count('anew') == shown.count('reused') == 2
+    assert 'no checkpoint' in shown
+    with pytest.raises(SystemExit):
+        fps.main([TINY, '--rounds', '0'])

@@ -1,0 +1,222 @@
+"""Frames a second of a whole video, with and without reuse of the features between clips.
+
+    python tools/analysis_tools/benchmark_fps.py CONFIG [CHECKPOINT] [--size 360 640]
+        [--frames 20] [--rounds 5] [--clip-lengths 1 3]
+
+A video of T-frame clips with a stride of 1 holds each frame T times. With reuse a frame passes
+backbone and pixel decoder once; without, every clip goes through all of the network anew. Both ways
+run in the same process, turn about, on the same random video; medians over the rounds are shown,
+and the ratio is the median of the rounds' own. With clips of one frame both do the same work: how
+far their ratio is from 1 tells how far the machine can be trusted.
+
+*video* is all of VideoPredictor: network, tracker, and the masks enlarged and encoded at the
+video's size. *network* is backbone, pixel decoder and query decoder. Masks of a network without a
+checkpoint are noise, and slow to encode, so without one only *network* is to be quoted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import DefaultScope
+from mmengine.runner import load_checkpoint
+from profile_step import random_clip
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from mmboxvis.models.vis import BaseVIS, VideoPredictor
+from mmboxvis.registry import MODELS
+from mmboxvis.structures import ClipPredictions, FrameFeatures
+
+
+class TimedPredictor(VideoPredictor):
+    """A predictor that keeps count of the seconds its network takes."""
+
+    seconds = 0.0
+
+    def _encode_frame(self, image: np.ndarray) -> FrameFeatures:
+        began = self._now()
+        features = super()._encode_frame(image)
+        self.seconds += self._now() - began
+        return features
+
+    def _predict_clip(self, ring: Iterable[FrameFeatures]) -> ClipPredictions:
+        began = self._now()
+        prediction = super()._predict_clip(ring)
+        self.seconds += self._now() - began
+        return prediction
+
+    def _now(self) -> float:
+        device = torch.device(self.model.data_preprocessor.device)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+
+class _Pixels(VideoPredictor):
+    """Keeps pixels where the predictor keeps features, and encodes them for each clip anew."""
+
+    def _encode_frame(self, image: np.ndarray) -> Any:
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+        return self.model.data_preprocessor.frame(pixels)
+
+    def _predict_clip(self, ring: Iterable[Any]) -> ClipPredictions:
+        clip: Tensor = torch.stack(list(ring), 1)
+        return self.model.student(clip, last_only=True)[-1].clip(0)
+
+
+class TimedAnewPredictor(TimedPredictor, _Pixels):
+    """As :class:`TimedPredictor`, without reuse of features."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run."""
+
+    clip_length: int
+    reuse: bool
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a frame, one round: of the whole and of the network alone."""
+
+    video: float
+    network: float
+
+
+def run_once(model: BaseVIS, variant: Variant, frames: Sequence[np.ndarray]) -> Timing:
+    """Predicts the video once."""
+    cls = TimedPredictor if variant.reuse else TimedAnewPredictor
+    settings = {**model.test_cfg, 'clip_length': variant.clip_length, 'clip_stride': 1}
+    predictor = cls(model, **settings)
+    began = time.perf_counter()
+    predictor(frames, ori_shape=frames[0].shape[:2])
+    return Timing((time.perf_counter() - began) / len(frames), predictor.seconds / len(frames))
+
+
+def measure(
+    model: BaseVIS, frames: Sequence[np.ndarray], clip_lengths: Sequence[int], rounds: int
+) -> dict[Variant, list[Timing]]:
+    """Runs all variants turn about, after one of each to warm up.
+
+    Args:
+        model: in eval mode.
+        frames: (H, W, 3) uint8.
+        clip_lengths: each is run with and without reuse.
+        rounds: how often each variant is timed.
+    """
+    variants = [Variant(length, reuse) for length in clip_lengths for reuse in (True, False)]
+    timings: dict[Variant, list[Timing]] = {variant: [] for variant in variants}
+    for variant in variants:
+        run_once(model, variant, frames[: variant.clip_length + 1])
+    for number in range(rounds):
+        # each variant comes first as often as last
+        for variant in variants if number % 2 else variants[::-1]:
+            timings[variant].append(run_once(model, variant, frames))
+    return timings
+
+
+def ratios(timings: dict[Variant, list[Timing]], clip_length: int, part: str) -> list[float]:
+    """How many times faster reuse is, one figure a round; ``part`` is a field of Timing."""
+    reused, anew = (timings[Variant(clip_length, reuse)] for reuse in (True, False))
+    return [getattr(slow, part) / getattr(fast, part) for fast, slow in zip(reused, anew)]
+
+
+def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
+    """Median frames a second of each variant, and the ratios with their range."""
+    table = Table(title=title)
+    for column in ('clip length', 'features'):
+        table.add_column(column)
+    for column in ('video frames/s', 'network frames/s', 'video ratio', 'network ratio'):
+        table.add_column(column, justify='right')
+
+    def fps(variant: Variant, part: str) -> str:
+        return f'{1 / statistics.median(getattr(t, part) for t in timings[variant]):.2f}'
+
+    def ratio(length: int, part: str) -> str:
+        values = ratios(timings, length, part)
+        return f'{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})'
+
+    for length in sorted({variant.clip_length for variant in timings}):
+        for reuse in (False, True):
+            variant = Variant(length, reuse)
+            shown = [ratio(length, part) if reuse else '' for part in ('video', 'network')]
+            table.add_row(
+                str(length),
+                'reused' if reuse else 'anew',
+                *(fps(variant, part) for part in ('video', 'network')),
+                *shown,
+            )
+    return table
+
+
+def load_model(args: argparse.Namespace) -> BaseVIS:
+    """The config's model in eval mode, with the checkpoint's weights where one is given."""
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmboxvis'):
+        model = MODELS.build(cfg.model)
+    if args.checkpoint:
+        load_checkpoint(model, args.checkpoint, map_location='cpu')
+    return model.to(args.device).eval()
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--size', type=int, nargs=2, default=(360, 640), metavar=('H', 'W'))
+    parser.add_argument('--frames', type=int, default=20, help='of the video')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--clip-lengths', type=int, nargs='+', default=(1, 3))
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    args = parser.parse_args(argv)
+    if min(args.frames, args.rounds, *args.clip_lengths) < 1:
+        parser.error('--frames, --rounds and --clip-lengths must be positive')
+    if min(args.size) < 32:
+        parser.error('--size must be at least 32 32')
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Builds, runs and prints."""
+    args = parse_args(argv)
+    model = load_model(args)
+    clip = random_clip(args.frames, tuple(args.size), 1, 1, with_masks=False)
+    frames = [frame.permute(1, 2, 0).numpy() for frame in clip['inputs'][0]]
+    timings = measure(model, frames, args.clip_lengths, args.rounds)
+    height, width = model.data_preprocessor.padded_size(*args.size)
+    where = (
+        torch.cuda.get_device_name(args.device)
+        if torch.device(args.device).type == 'cuda'
+        else f'CPU, threads: {torch.get_num_threads()}'
+    )
+    title = (
+        f'{args.config}: {args.frames} frames of {args.size[0]}x{args.size[1]}, padded to '
+        f'{height}x{width}, stride 1, {where}, median of {args.rounds}'
+    )
+    Console(width=110).print(to_table(timings, title))
+    if not args.checkpoint:
+        print('no checkpoint: the masks are noise, quote the network alone')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
