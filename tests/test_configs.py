@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 from mmboxvis.models.vis import BaseVIS
-from mmboxvis.registry import MODELS
+from mmboxvis.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 ALL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
@@ -57,7 +56,15 @@ def test_r50_has_44_million_parameters() -> None:
 
 def _groups(cfg: Config, model: nn.Module) -> dict[str, tuple[float, float]]:
     """Learning rate and weight decay of each trained parameter of the student."""
-    wrapper: Any = build_optim_wrapper(model, cfg.optim_wrapper)
+    settings = cfg.optim_wrapper.to_dict()
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        dict(
+            type=settings.pop('constructor'),
+            paramwise_cfg=settings.pop('paramwise_cfg'),
+            optim_wrapper_cfg=settings,
+        )
+    )
+    wrapper: Any = constructor(model)
     where = {
         id(group['params'][0]): (group['lr'], group['weight_decay'])
         for group in wrapper.optimizer.param_groups

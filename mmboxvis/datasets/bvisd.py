@@ -107,29 +107,39 @@ def split_training_json(
     return train, valid
 
 
+def bvisd_categories() -> list[dict[str, Any]]:
+    """The 40 categories as annotation files list them."""
+    return [dict(id=i, name=name) for i, name in enumerate(BVISD_CLASSES, start=1)]
+
+
 def merge_into_bvisd(
     parts: Sequence[tuple[Source, Mapping[str, Any], str]],
+    *,
+    first_video_id: int = 1,
+    first_annotation_id: int = 1,
 ) -> dict[str, Any]:
     """Joins annotation files into one with BVISD's categories.
 
-    Videos and annotations are numbered anew from 1, so ids of different parts cannot collide.
+    Videos and annotations are numbered anew, so ids of different parts cannot collide.
     Annotations without a BVISD class are left out.
 
     Args:
         parts: data set, loaded json in YouTube-VIS layout, and the folder that its
             ``file_names`` are to be prefixed with.
+        first_video_id: where the numbers of the videos begin.
+        first_annotation_id: where those of the annotations begin.
 
     Returns:
         A json in YouTube-VIS layout.
     """
     videos: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    numbers = itertools.count(1)
+    numbers = itertools.count(first_annotation_id)
     for source, content, folder in parts:
         forward = to_bvisd(source)
         new_id: dict[int, int] = {}
         for video in content['videos']:
-            new_id[video['id']] = len(videos) + 1
+            new_id[video['id']] = len(videos) + first_video_id
             names = [f'{folder}/{name}' if folder else name for name in video['file_names']]
             videos.append(dict(video, id=new_id[video['id']], file_names=names))
         annotations += [
@@ -142,5 +152,4 @@ def merge_into_bvisd(
             for annotation in content.get('annotations') or []
             if annotation['category_id'] in forward
         ]
-    categories = [dict(id=i, name=name) for i, name in enumerate(BVISD_CLASSES, start=1)]
-    return dict(videos=videos, categories=categories, annotations=annotations)
+    return dict(videos=videos, categories=bvisd_categories(), annotations=annotations)
