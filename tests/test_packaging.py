@@ -392,8 +392,15 @@ def test_ci_adds_shared_wheels(tmp_path: Path, before: str, shared: bool) -> Non
 
 
 def test_make_test_ends_with_pytest() -> None:
+    # these tests may themselves run under make, whose settings a make inside would take over
+    environment = {k: v for k, v in os.environ.items() if k not in ('MAKEFLAGS', 'MAKELEVEL')}
     result = subprocess.run(
-        ['make', '-n', 'test'], cwd=ROOT, capture_output=True, text=True, timeout=60
+        ['make', '-n', 'test'],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     commands = result.stdout.strip().splitlines()
     assert 'setup_env.sh' in commands[0] and commands[0].endswith('--dev')

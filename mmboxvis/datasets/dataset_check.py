@@ -296,10 +296,14 @@ class _Checker:
             if key not in self._annotated:
                 what = 'has no annotation, so training leaves it out'
                 self._note('warning', what, video=key, name=video['name'])
-        for key, name in self._names.items():
-            if key not in self._used_categories:
-                what = f'category {key} ({name}) has no annotation'
-                self._note('warning', what, field='categories')
+        unused = [
+            f'{key} ({name})'
+            for key, name in self._names.items()
+            if key not in self._used_categories
+        ]
+        if unused:
+            what = f'no annotation has category {", ".join(unused)}'
+            self._note('warning', what, field='categories')
 
     # -------------------------------------------------------------- categories and videos
 
