@@ -10,22 +10,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PointSamples:
-    """How to read P points off mask logits of one size: bilinear, the same frame and instance.
+    """How to read P points off mask logits of one size, bilinearly.
 
-    A point is ``(1-wy) * ((1-wx) * x[c] + wx * x[c+1]) + wy * ((1-wx) * x[c+w] + wx * x[c+w+1])``
-    with ``x`` the flattened logits and ``c`` the corner.
+    With ``x`` the flattened logits and ``c`` the corner of a point, its value is the weighted sum
+    of ``x[c]``, ``x[c + 1]``, ``x[c + w]`` and ``x[c + w + 1]``; along a side of length 1 there is
+    no further value and its weights are 0.
 
     Attributes:
         size: (h, w) of the logits.
         corners: (P,) int64, index into the flattened (N, T, h, w) logits.
-        weights_y: (P,) in [0, 1].
-        weights_x: (P,) in [0, 1].
+        weights: (4, P) in [0, 1], in the order above.
     """
 
     size: tuple[int, int]
     corners: Tensor
-    weights_y: Tensor
-    weights_x: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,7 @@ class AffinityPairs:
             samples=PointSamples(
                 self.samples.size,
                 (self.samples.corners + (now - former) * area)[kept_nodes],
-                self.samples.weights_y[kept_nodes],
-                self.samples.weights_x[kept_nodes],
+                self.samples.weights[:, kept_nodes],
             ),
             shape=(len(inds), frames, rows, columns),
         )

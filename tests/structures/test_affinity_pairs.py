@@ -13,14 +13,14 @@ def make_pairs(node_pairs, neighbors, shape=(3, 1, 2, 2)) -> AffinityPairs:
     numbers = torch.tensor(node_pairs, dtype=torch.long).view(-1, 2)
     nodes, slots = numbers.unique(return_inverse=True)
     slots = slots.view(-1, 2)
-    zeros = torch.zeros(len(nodes))
+    weights = torch.tensor([1.0, 0.0, 0.0, 0.0])[:, None].expand(4, len(nodes))
     return AffinityPairs(
         nodes=nodes,
         first=slots[:, 0],
         second=slots[:, 1],
         neighbor_inds=torch.tensor(neighbors, dtype=torch.uint8),
         degrees=torch.bincount(slots.flatten(), minlength=len(nodes)).float(),
-        samples=PointSamples(shape[2:], nodes, zeros, zeros),
+        samples=PointSamples(shape[2:], nodes, weights),
         offsets=OFFSETS,
         shape=shape,
         working_size=shape[2:],

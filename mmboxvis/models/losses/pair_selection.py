@@ -101,7 +101,12 @@ class Affinity:
         if self.correlation is None:
             return pairs
         row, y, x = _unravel(pairs.first, grid)
-        rows = Rows(motion.frames, motion.frames[motion.next_rows], motion.shifts)
+        # instances that move alike, or not at all, look at the same places
+        next_frames = motion.frames[motion.next_rows]
+        frames = torch.stack([motion.frames, next_frames], 1)
+        alike, kind = torch.cat([frames, motion.shifts], 1).unique(dim=0, return_inverse=True)
+        rows = Rows(alike[:, 0], alike[:, 1], alike[:, 2:])
+        row = kind.index_select(0, row)
         correlation = self.correlation(rows, offsets, row, y, x, pairs.neighbors)
         affinity = color + self.corr_weight * correlation
         return pairs.take((affinity >= self.threshold).nonzero().squeeze(1))
@@ -367,8 +372,10 @@ def point_samples(
     corner_x, weight_x = _node_taps(logits_size[1], shape[3], stride, size[1], nodes.device)
     corners = (rows * logits_size[0] + corner_y.index_select(0, y)) * logits_size[1]
     corners = corners + corner_x.index_select(0, x)
+    wy, wx = weight_y.index_select(0, y), weight_x.index_select(0, x)
+    high = wy * wx
     return PointSamples(
-        logits_size, corners, weight_y.index_select(0, y), weight_x.index_select(0, x)
+        logits_size, corners, torch.stack([1 - wy - wx + high, wx - high, wy - high, high])
     )
 
 
@@ -404,8 +411,8 @@ def collect_pairs(
     slots[nodes] = torch.arange(len(nodes), device=nodes.device)
     first, second = slots.index_select(0, pairs.first), slots.index_select(0, pairs.second)
     samples = point_samples(nodes, shape, size, stride, logits_size)
-    ones = torch.ones_like(first, dtype=samples.weights_x.dtype)
-    degrees = torch.zeros_like(samples.weights_x)
+    ones = torch.ones_like(first, dtype=samples.weights.dtype)
+    degrees = torch.zeros_like(nodes, dtype=samples.weights.dtype)
     return AffinityPairs(
         nodes=nodes,
         first=first,

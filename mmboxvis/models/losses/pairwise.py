@@ -10,22 +10,13 @@ from torch import Tensor
 
 from mmboxvis.structures.affinity_pairs import PointSamples
 
-_Taps = list[tuple[int, Tensor]]
 
-
-def _taps(samples: PointSamples) -> _Taps:
-    """Distance from the corner in the flattened logits, and weight, of each of the four values."""
-    height, width = samples.size
+def _steps(size: tuple[int, int]) -> list[int]:
+    """From the corner of a point to the four values it is made of, in the flattened logits."""
+    height, width = size
     # a side of 1 has no second value: read the first again, its weight is 0
-    right, below = int(width > 1), width * (height > 1)
-    wy, wx = samples.weights_y, samples.weights_x
-    high = wy * wx
-    return [
-        (0, 1 - wy - wx + high),
-        (right, wx - high),
-        (below, wy - high),
-        (below + right, high),
-    ]
+    right, below = int(width > 1), width * int(height > 1)
+    return [0, right, below, below + right]
 
 
 class _PairwiseLoss(torch.autograd.Function):
@@ -46,24 +37,25 @@ class _PairwiseLoss(torch.autograd.Function):
         degrees: Tensor,
     ) -> Tensor:
         flat = logits.reshape(-1)
-        taps = _taps(samples)
-        reach = len(flat) - taps[-1][0]
-        points = torch.zeros_like(samples.weights_x, dtype=flat.dtype)
-        for distance, weight in taps:
-            values = flat[distance : distance + reach].index_select(0, samples.corners)
-            points = torch.addcmul(points, values, weight.to(flat.dtype))
-        sums = points.index_select(0, first) + points.index_select(0, second)
-        costs = F.softplus(points)
-        costs = costs.index_select(0, first) + costs.index_select(0, second) - F.softplus(sums)
+        steps, weights = _steps(samples.size), samples.weights.to(flat.dtype)
+        reach = len(flat) - steps[-1]
+        points = flat.new_zeros(len(samples.corners))
+        for step, weight in zip(steps, weights):
+            points.addcmul_(flat[step : step + reach].index_select(0, samples.corners), weight)
+        # temporaries of the length of the pairs are reused: fresh memory costs as much as the sums
+        sums = points.index_select(0, first).add_(points.index_select(0, second))
+        softplus = F.softplus(points)
+        costs = softplus.index_select(0, first).add_(softplus.index_select(0, second))
+        costs.sub_(F.softplus(sums))
         count = max(len(first), 1)
         if ctx.needs_input_grad[0]:
-            shared = sums.sigmoid().neg()
-            slopes = points.sigmoid() * degrees.to(flat.dtype)
-            slopes = slopes.scatter_add(0, first, shared).scatter_add(0, second, shared) / count
+            shared = sums.sigmoid_()
+            slopes = torch.zeros_like(points)
+            slopes.scatter_add_(0, first, shared).scatter_add_(0, second, shared)
+            slopes = points.sigmoid_().mul_(degrees.to(flat.dtype)).sub_(slopes).div_(count)
             grad = torch.zeros_like(flat)
-            for distance, weight in taps:
-                part = grad[distance : distance + reach]
-                part.scatter_add_(0, samples.corners, slopes * weight.to(flat.dtype))
+            for step, weight in zip(steps, weights):
+                grad[step : step + reach].scatter_add_(0, samples.corners, slopes * weight)
             ctx.save_for_backward(grad.view(logits.shape))
         return costs.sum() / count
 

@@ -29,7 +29,7 @@ from torch import Tensor
 from .functional import Offset, at_least_float32
 
 _MAX_SCALE = 4  # larger upsamplings are done beforehand: the matrices grow with scale^4
-_CHUNK = 4096  # cells or blocks handled at once: a few MB, which stay in the cache
+_CHUNK = 2048  # cells or blocks handled at once: a few MB, which stay in the cache
 _EPS = 1e-12  # of the normalisation of a feature vector
 
 
@@ -89,7 +89,9 @@ class _Recipe(NamedTuple):
     """Inner products that are needed for a block, and what to do with them."""
 
     cells: Tensor  # (I, 2) native cells (y, x) of the block and around it
-    displacements: Tensor  # (D, 2) from a cell to its partners
+    reach_y: Tensor  # (A,) displacements along y from a cell to its partners
+    reach_x: Tensor  # (B,)
+    chosen: Tensor  # (D,) which of the A * B displacements are needed
     matrix: Tensor  # (I * D, O * pixels_y * pixels_x)
 
 
@@ -120,14 +122,18 @@ def _recipe(
     weight = weights[0] * weights[1]
     some = weight > 0
     cell = (cells[0] * len(ranges[1]) + cells[1])[some]
-    apart = torch.stack([part[some] for part in displacements], 1)
-    apart, kind = apart.unique(dim=0, return_inverse=True)
+    apart_y, apart_x = (part[some] for part in displacements)
+    reach_y, reach_x = (
+        torch.arange(int(part.min()), int(part.max()) + 1) for part in (apart_y, apart_x)
+    )
+    apart = (apart_y - reach_y[0]) * len(reach_x) + apart_x - reach_x[0]
+    chosen, kind = apart.unique(return_inverse=True)
     columns = math.prod(full[:3])
     column = torch.arange(columns).view(*full[:3], 1, 1).expand(full)[some]
-    matrix = torch.zeros(len(ranges[0]) * len(ranges[1]), len(apart), columns)
+    matrix = torch.zeros(len(ranges[0]) * len(ranges[1]), len(chosen), columns)
     matrix.index_put_((cell, kind, column), weight[some], accumulate=True)
     near = torch.cartesian_prod(*(torch.tensor(r) for r in ranges))
-    return _Recipe(near, apart, matrix.flatten(0, 1))
+    return _Recipe(near, reach_y, reach_x, chosen, matrix.flatten(0, 1))
 
 
 def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
@@ -308,17 +314,17 @@ class PatchCorrelation:
         steps = tuple((self.stride * dy, self.stride * dx) for _, dx, dy in offsets)
         step = torch.tensor(steps, device=device)
         window = self._window(device)
-        pixels = [axis.start + torch.arange(axis.pixels, device=device) for axis in self._axes]
+        pixels = self._axes[0].patch_pixels().to(device)
         result = [self._vectors.new_zeros(0, len(offsets), window.shape[1])]
         for part, maps in self._expand(self._axes, rows, steps, phase, blocks):
             row = blocks.row[part]
-            own = [
-                position[part, None, None] * axis.block + pixel
-                for position, axis, pixel in zip(blocks[1:], self._axes, pixels)
-            ]
-            moved = [own[i] + rows.shifts[row, i, None, None] + step[:, i, None] for i in (0, 1)]
-            maps = maps * self._norms_at(rows.frames[row], *own)
-            maps = maps * self._norms_at(rows.other_frames[row], *moved)
+            shift = rows.shifts.index_select(0, row)[:, None] + step  # (l, O, 2)
+            y = blocks.y[part, None, None] * self._axes[0].block + pixels
+            x = blocks.x[part, None] * self._axes[1].block + self._axes[1].start
+            maps = maps * self._norms_at(rows.frames[row], y, x)
+            maps = maps * self._norms_at(
+                rows.other_frames[row], y + shift[..., :1], x + shift[..., 1]
+            )
             result.append(maps.flatten(2) @ window)
         return torch.cat(result)
 
@@ -375,21 +381,20 @@ class PatchCorrelation:
         self, rows: Rows, recipe: _Recipe, cells: tuple[Tensor, Tensor, Tensor]
     ) -> Tensor:
         """(M, D) inner products of M native cells, given as row, y and x, with their partners."""
+        height, width = self.native_size
         shifts = rows.shifts.div(rows.shifts.new_tensor(self._scales), rounding_mode='floor')
-        products = [self._vectors.new_zeros(0, len(recipe.displacements))]
+        products = [self._vectors.new_zeros(0, len(recipe.chosen))]
         for row, y, x in zip(*(part.split(_CHUNK) for part in cells)):
-            moved = shifts.index_select(0, row)[:, None] + recipe.displacements
-            own = self._cell_index(rows.frames[row], y, x)
-            partners = self._cell_index(
-                rows.other_frames[row, None], y[:, None] + moved[..., 0], x[:, None] + moved[..., 1]
-            )
+            # outside the image the border continues, as in resizing
+            own = (rows.frames[row] * height + y.clamp(0, height - 1)) * width
+            own = own + x.clamp(0, width - 1)
+            lines = (y + shifts[row, 0])[:, None] + recipe.reach_y
+            lines = (rows.other_frames[row, None] * height + lines.clamp(0, height - 1)) * width
+            columns = ((x + shifts[row, 1])[:, None] + recipe.reach_x).clamp(0, width - 1)
+            partners = (lines[:, :, None] + columns[:, None]).flatten(1)
+            partners = partners.index_select(1, recipe.chosen)
             products.append(_inner_products(self._vectors, own, partners))
         return torch.cat(products)
-
-    def _cell_index(self, frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """Row of a cell in the table of vectors; the border continues outside, as in resizing."""
-        height, width = self.native_size
-        return (frames * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
 
     def _norms_at(self, frames: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """Inverse norms of the features at working pixels, zero outside the image.
@@ -397,15 +402,16 @@ class PatchCorrelation:
         Args:
             frames: (l,) int64.
             y: (l, 1 or O, pixels_y) int64.
-            x: (l, 1 or O, pixels_x) int64.
+            x: (l, 1 or O) int64, the first of pixels_x pixels.
 
         Returns:
             (l, 1 or O, pixels_y, pixels_x).
         """
         height, width = self.size
+        span = self._axes[1].pixels
         lines = frames[:, None, None] * (height + 2) + y.clamp(-1, height) + 1
-        index = lines[..., None] * (width + 2) + (x.clamp(-1, width) + 1)[..., None, :]
-        return self._inverse_norms.index_select(0, index.flatten()).view(index.shape)
+        index = lines * (width + span + 1) + (x.clamp(-span, width) + span)[..., None]
+        return self._inverse_norms.index_select(0, index.flatten()).view(*index.shape, span)
 
     def _window(self, device: torch.device) -> Tensor:
         """(pixels of a block's patches, nodes of a block): takes the mean of each patch."""
@@ -417,7 +423,12 @@ class PatchCorrelation:
         return torch.kron(masks[0], masks[1]) / self.patch_size**2
 
     def _compute_inverse_norms(self, num_frames: int) -> Tensor:
-        """(T * (H + 2) * (W + 2),): 1 / norm of each working pixel, in a frame of zeros."""
+        """1 / norm of the working pixels, in a frame of zeros.
+
+        Returns:
+            (T * (H + 2) * (W + pixels + 1), pixels): every run of as many pixels along x as the
+            patches of a block cover, so that they are fetched as one.
+        """
         axes = (_Axis.create(self._scales[0], 1, 1), _Axis.create(self._scales[1], 1, 1))
         device = self._vectors.device
         frames = torch.arange(num_frames, device=device)
@@ -431,4 +442,5 @@ class PatchCorrelation:
         squares = squares.view(num_frames, height, width, axes[0].pixels, axes[1].pixels)
         squares = squares.transpose(2, 3).reshape(num_frames, *self.size)
         inverse = squares.clamp(min=_EPS**2).rsqrt()
-        return F.pad(inverse, (1, 1, 1, 1)).flatten()
+        span = self._axes[1].pixels
+        return F.pad(inverse, (span, span, 1, 1)).unfold(-1, span, 1).flatten(0, 2)
