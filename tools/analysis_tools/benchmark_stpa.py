@@ -57,15 +57,16 @@ class Inputs:
             )
             return F.interpolate(coarse, size, mode='bilinear')
 
-        colors, content = 15 * smooth(3, (height, width)), smooth(args.channels, quarter)
+        colors, content = args.contrast * smooth(3, (height, width)), smooth(args.channels, quarter)
         lab = torch.cat([colors.roll(4 * t, -1) for t in range(frames)])
-        lab = lab + torch.randn(lab.shape, generator=generator)
+        lab = lab + args.color_noise * torch.randn(lab.shape, generator=generator)
         features = torch.cat([content.roll(t, -1) for t in range(frames)])
         features = features + 0.3 * torch.randn(features.shape, generator=generator)
         sides = 0.15 + 0.25 * torch.rand(instances, 1, 2, generator=generator)
         corners = torch.rand(instances, 1, 2, generator=generator) * (0.9 - sides)
-        corners = corners + 0.02 * torch.arange(frames)[None, :, None]
-        boxes = torch.cat([corners, corners + sides], -1)
+        motion = 0.06 * torch.rand(instances, 1, 2, generator=generator) - 0.03
+        corners = corners + motion * torch.arange(frames)[None, :, None]
+        boxes = torch.cat([corners, corners + sides], -1).clamp(0, 1)
         box_masks = boxes_to_masks(boxes * torch.tensor([width, height] * 2), (height, width))
         layers = [
             torch.randn(instances, frames, *quarter, generator=generator)
@@ -186,6 +187,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--layers', type=int, default=10, help='decoder layers with a loss')
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument(
+        '--color-noise',
+        type=float,
+        default=1.0,
+        help='deviation of the colours in Lab units; the less, the more pairs are looked at',
+    )
+    parser.add_argument('--contrast', type=float, default=15.0, help='of the colours')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
     parser.add_argument(
