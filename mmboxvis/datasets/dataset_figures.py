@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from mmboxvis.files import StrPath, whole_file
+
 from .dataset_stats import BINS, HISTOGRAM_LABELS, SetStatistics, category_table
-from .json_stream import StrPath, whole_file
 
 _COLORS = ('#3b6fb6', '#e08a2e', '#4c9f70', '#b5495b', '#7d68b0', '#8c8c8c')
 _PERSON, _PERSON_SHARE = 'person', 5

@@ -11,7 +11,6 @@ import gc
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
+from mmboxvis.files import StrPath, whole_file
+
 from .coco_clip import _as_tracks, _as_video
 from .video_json import AnnotationError
 
-StrPath = str | os.PathLike[str]
 OnBytes = Callable[[int], None]
 
 _CHUNK = 1 << 20
@@ -302,22 +302,6 @@ def write_json_stream(
             digest.update(data)
             size += file.write(data)
     return WrittenFile(size, digest.hexdigest())
-
-
-@contextmanager
-def whole_file(path: StrPath) -> Iterator[Path]:
-    """Gives a temporary path that takes the place of ``path`` when the block succeeds.
-
-    If it raises, the temporary file is removed and what stood at ``path`` stays.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _pieces(members: Mapping[str, Any], allow_nan: bool) -> Iterator[str]:

@@ -76,7 +76,7 @@ class ClipTargets:
         """Joins the annotations of the frames of one clip by instance id.
 
         The class of an instance is that of the first frame it is seen in; instances without a
-        box of positive area in any frame are dropped (``algorithm.md`` section 2).
+        box of positive area in any frame are dropped (as in the released program).
 
         Args:
             sample: one clip; each frame's ``gt_instances`` has ``bboxes`` (n, 4) xyxy in pixels,

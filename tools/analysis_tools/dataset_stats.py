@@ -32,7 +32,8 @@ from mmboxvis.datasets.dataset_stats import (
     dataset_statistics,
     statistics_table,
 )
-from mmboxvis.datasets.json_stream import whole_file, write_json_stream
+from mmboxvis.datasets.json_stream import write_json_stream
+from mmboxvis.files import whole_file
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -304,9 +304,11 @@ class VideoPredictor:
             RLEs by track id.
         """
         ids = frame.track_ids.tolist()
+        whole: Tensor | None = None
         if masks.windows is not None:
             rows = list(range(len(ids)))
-            masks.windows.add(frame.tracked, self.enlarge(frame.mask_logits, frame.size))
+            whole = self.enlarge(frame.mask_logits, frame.size)
+            masks.windows.add(frame.tracked, whole)
         else:
             # bilinear resizing raises no maximum: below -1 nothing is counted, nothing drawn
             visible = (frame.mask_logits.amax((-2, -1)) > -1).tolist()
@@ -315,7 +317,10 @@ class VideoPredictor:
         encoded: dict[int, RLE] = {}
         for begin in range(0, len(rows), step):
             part = rows[begin : begin + step]
-            enlarged = self.enlarge(frame.mask_logits[part], frame.size)
+            if whole is None:
+                enlarged = self.enlarge(frame.mask_logits[part], frame.size)
+            else:
+                enlarged = whole[begin : begin + step]
             final = F.interpolate(enlarged[None], ori_shape, mode='bilinear', align_corners=False)
             tracks = [ids[row] for row in part]
             rles = encode_masks(final[0] > 0)
