@@ -7,27 +7,39 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
+from mmengine.registry import DefaultScope
 
 from mmboxvis.registry import TRANSFORMS
 
 Transform = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
+_REDUCED = {
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
 class FrameError(OSError):
     """A frame cannot be read; the message names video, frame and file."""
 
 
-def read_frame(path: str | os.PathLike[str], *, video: object = '', frame: int = 0) -> np.ndarray:
+def read_frame(
+    path: str | os.PathLike[str], *, video: object = '', frame: int = 0, reduction: int = 1
+) -> np.ndarray:
     """Decodes one image file.
 
     Args:
         path: image file.
         video: name for the message.
         frame: index for the message.
+        reduction: 2, 4 or 8 decodes at that part of the size, sides rounded up.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -37,7 +49,11 @@ def read_frame(path: str | os.PathLike[str], *, video: object = '', frame: int =
     """
     where = f'video {video!r}, frame {frame}: {path}'
     try:
-        image = mmcv.imread(Path(path), flag='color')
+        if reduction == 1:
+            image = mmcv.imread(Path(path), flag='color')
+        else:
+            data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+            image = cv2.imdecode(data, _REDUCED[reduction]) if len(data) else None
     except FileNotFoundError as error:
         raise FrameError(f'{where} not found; check data_root, img_root and file_names') from error
     except (OSError, ValueError) as error:
@@ -49,7 +65,9 @@ def read_frame(path: str | os.PathLike[str], *, video: object = '', frame: int =
 
 def build_transforms(transforms: Sequence[Transform | Mapping[str, Any]]) -> list[Transform]:
     """Builds the transforms given as config dicts, with names searched here before mmdet."""
-    return [TRANSFORMS.build(t) if isinstance(t, Mapping) else t for t in transforms]
+    # transforms that hold others, such as RandomApply, build these from the root's registry
+    with DefaultScope.overwrite_default_scope(TRANSFORMS.scope):
+        return [TRANSFORMS.build(t) if isinstance(t, Mapping) else t for t in transforms]
 
 
 class VideoFrames:

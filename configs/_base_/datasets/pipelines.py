@@ -1,4 +1,7 @@
-"""The released augmentation of videos and of images that become pseudo clips."""
+"""Augmentation of videos, and of images that become pseudo clips as released or as in the paper.
+
+The data set configs take the released one; ``coco=dict(pipeline=paper_image_pipeline)`` changes it.
+"""
 
 num_frames = 3
 
@@ -9,7 +12,7 @@ video_pipeline = [
         type='ClipResizeShortEdge',
         short_edges=(320, 352, 384, 416, 448, 480, 512),
         max_long=800,
-        backend='pillow',
+        backend='smooth',
     ),
     dict(type='ClipRandomFlip', prob=0.5),
     dict(type='PackClipInputs'),
@@ -31,10 +34,22 @@ image_pipeline = [
         type='ClipResizeShortEdge',
         short_edges=(320, 352, 384, 416, 448, 480, 512),
         max_long=800,
-        backend='pillow',
+        backend='smooth',
     ),
     dict(type='ClipRandomFlip', prob=0.5),
     dict(type='ClipRotate'),
+    dict(type='PackClipInputs'),
+]
+
+# paper Sec. 3.3: always cropped, then rotated, then resized to 360p; no flip is told of
+paper_image_pipeline = [
+    dict(type='LoadClipFrames'),
+    dict(type='LoadClipAnnotations'),
+    dict(type='ImageToClip', num_frames=num_frames),
+    dict(type='ClipResizeShortEdge', short_edges=tuple(range(600, 801)), max_long=1333),
+    dict(type='ClipRandomCrop', min_size=320, max_size=512),
+    dict(type='ClipRotate'),
+    dict(type='ClipResizeShortEdge', short_edges=360, max_long=800),
     dict(type='PackClipInputs'),
 ]
 

@@ -10,7 +10,8 @@ All of them take and return a *clip dict*, and never change what they were given
 ``instances``        :class:`~mmboxvis.datasets.video_json.VideoInstances` of the whole video
 ``box_source``, ``load_masks``: what the data set was asked for
 ``imgs``             T arrays (H, W, 3) uint8 BGR, all of one size; :class:`LoadClipFrames`
-``ori_shape``        (H, W) as decoded; :class:`LoadClipFrames`
+``ori_shape``        (H, W) of the files; :class:`LoadClipFrames`
+``reduction``        1, or what JPEG files were divided by in decoding; :class:`LoadClipFrames`
 ``gt_ids``           (N,) int64 annotation ids; :class:`LoadClipAnnotations`, as all below
 ``gt_labels``        (N,) int64
 ``gt_bboxes``        (N, T, 4) float32 xyxy in pixels, zero where absent

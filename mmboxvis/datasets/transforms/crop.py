@@ -38,6 +38,8 @@ class ClipRandomCrop(BaseTransform):
         low, high = np.minimum(size, self.min_size), np.minimum(size, self.max_size)
         window = np.random.randint(low, high + 1)
         corners = self._corners(size - window, len(results['imgs']))
+        if (window == size).all():
+            return dict(results)  # frames stay shared
         tops, lefts = corners[:, 0], corners[:, 1]
         height, width = window
         imgs = [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
 from mmboxvis.registry import TRANSFORMS
 
 from .instances import replace_geometry
+from .sharing import map_frames, map_masks
 
 
 @TRANSFORMS.register_module()
@@ -29,7 +31,7 @@ class ClipRandomFlip(BaseTransform):
         """Mirrors frames, boxes and masks, or hands the clip on as it is."""
         if np.random.rand() >= self.prob:
             return dict(results)
-        imgs = [np.ascontiguousarray(img[:, ::-1]) for img in results['imgs']]
+        imgs = map_frames(lambda img: cv2.flip(img, 1), results['imgs'])
         boxes, masks = results.get('gt_bboxes'), results.get('gt_masks')
         if boxes is not None:
             width = imgs[0].shape[1]
@@ -37,5 +39,5 @@ class ClipRandomFlip(BaseTransform):
                 [width - boxes[..., 2], boxes[..., 1], width - boxes[..., 0], boxes[..., 3]], -1
             )
         if masks is not None:
-            masks = np.ascontiguousarray(masks[..., ::-1])
+            masks = map_masks(lambda part: np.ascontiguousarray(part[..., ::-1]), masks)
         return replace_geometry(results, imgs, boxes, masks)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -28,7 +30,7 @@ class PackClipInputs(BaseTransform):
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Packs the clip; see the class."""
-        stacked = np.stack(results['imgs']).transpose(0, 3, 1, 2)
+        stacked = _channels_first(results['imgs'])
         img_shape = stacked.shape[2:]
         boxes, valid = results['gt_bboxes'], results['gt_valid']
         if results['box_source'] == 'mask':
@@ -49,8 +51,7 @@ class PackClipInputs(BaseTransform):
             frames.append(frame)
         sample = TrackDataSample(metainfo=dict(meta, frame_ids=list(results['frame_ids'])))
         sample.video_data_samples = frames
-        inputs = torch.from_numpy(np.ascontiguousarray(stacked))
-        return dict(inputs=inputs, data_samples=sample)
+        return dict(inputs=torch.from_numpy(stacked), data_samples=sample)
 
     def _instances(
         self, results: dict[str, Any], boxes: np.ndarray, valid: np.ndarray, t: int
@@ -66,3 +67,12 @@ class PackClipInputs(BaseTransform):
                 results['gt_masks'][seen, t], *results['imgs'][t].shape[:2]
             )
         return instances
+
+
+def _channels_first(imgs: Sequence[np.ndarray]) -> np.ndarray:
+    """T images (H, W, 3) to (T, 3, H, W), many times as fast as copying a transposed array."""
+    height, width = imgs[0].shape[:2]
+    stacked = np.empty((len(imgs), 3, height, width), np.uint8)
+    for img, planes in zip(imgs, stacked, strict=True):
+        cv2.split(img, list(planes))
+    return stacked

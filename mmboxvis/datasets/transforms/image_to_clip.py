@@ -9,10 +9,15 @@ from mmcv.transforms import BaseTransform
 
 from mmboxvis.registry import TRANSFORMS
 
+from .sharing import share_masks
+
 
 @TRANSFORMS.register_module()
 class ImageToClip(BaseTransform):
     """Repeats a single frame and its annotations, for the transforms after it to set apart.
+
+    All frames are one and the same array, and so are their masks; transforms that treat the
+    frames of a clip alike work on it once (:mod:`.sharing`).
 
     Args:
         num_frames: frames of the clip T.
@@ -41,7 +46,9 @@ class ImageToClip(BaseTransform):
             frame_ids=list(range(count)),
             video_length=count,
         )
-        for key in ('gt_bboxes', 'gt_valid', 'gt_masks'):
+        for key in ('gt_bboxes', 'gt_valid'):
             if key in results:
                 repeated[key] = np.repeat(results[key], count, axis=1)
+        if 'gt_masks' in results:
+            repeated['gt_masks'] = share_masks(results['gt_masks'], count)
         return repeated

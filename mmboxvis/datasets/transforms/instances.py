@@ -78,5 +78,7 @@ def replace_geometry(
     changed.update(gt_bboxes=cut, gt_valid=valid)
     if masks is not None:
         # a frame whose box is gone has no mask either
-        changed['gt_masks'] = masks * valid[..., None, None].astype(masks.dtype)
+        if masks[~valid].any():
+            masks = masks * valid[..., None, None].astype(masks.dtype)
+        changed['gt_masks'] = masks
     return keep_instances(changed, np.any(valid, axis=1))

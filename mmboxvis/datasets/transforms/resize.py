@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import mmcv
 import numpy as np
@@ -12,6 +12,9 @@ from mmcv.transforms import BaseTransform
 from mmboxvis.registry import TRANSFORMS
 
 from .instances import replace_geometry
+from .sharing import map_frames, map_masks
+
+Backend = Literal['smooth', 'pillow', 'cv2']
 
 
 def short_edge_size(
@@ -32,21 +35,20 @@ class ClipResizeShortEdge(BaseTransform):
     Args:
         short_edges: lengths in pixels to choose from with equal chance.
         max_long: longest allowed long edge in pixels; ``None`` for no limit.
-        backend: ``'pillow'`` smooths when shrinking, as the released program does; ``'cv2'`` is
-            faster and does not.
+        backend: see :func:`resize_image`.
     """
 
     def __init__(
         self,
         short_edges: int | Sequence[int] = (320, 352, 384, 416, 448, 480, 512),
         max_long: int | None = 800,
-        backend: Literal['pillow', 'cv2'] = 'pillow',
+        backend: Backend = 'smooth',
     ) -> None:
         edges = (short_edges,) if isinstance(short_edges, int) else tuple(short_edges)
         if not edges or min(edges) < 1 or (max_long is not None and max_long < 1):
             raise ValueError(f'sizes must be positive, got {short_edges=}, {max_long=}')
-        if backend not in ('pillow', 'cv2'):
-            raise ValueError(f"backend must be 'pillow' or 'cv2', got {backend!r}")
+        if backend not in get_args(Backend):
+            raise ValueError(f'backend must be one of {get_args(Backend)}, got {backend!r}')
         self.short_edges = edges
         self.max_long = max_long
         self.backend = backend
@@ -58,18 +60,34 @@ class ClipResizeShortEdge(BaseTransform):
         new = short_edge_size(old, edge, self.max_long)
         if new == old:
             return dict(results)
-        imgs = [mmcv.imresize(img, new[::-1], backend=self.backend) for img in results['imgs']]
+        imgs = map_frames(lambda img: resize_image(img, new, self.backend), results['imgs'])
         boxes, masks = results.get('gt_bboxes'), results.get('gt_masks')
         if boxes is not None:
             scale = np.array([new[1] / old[1], new[0] / old[0]] * 2, np.float32)
             boxes = boxes * scale
-        return replace_geometry(results, imgs, boxes, _resize_masks(masks, new))
+        if masks is not None:
+            masks = map_masks(lambda part: resize_masks(part, new), masks)
+        return replace_geometry(results, imgs, boxes, masks)
 
 
-def _resize_masks(masks: np.ndarray | None, size: tuple[int, int]) -> np.ndarray | None:
+def resize_image(image: np.ndarray, size: tuple[int, int], backend: Backend) -> np.ndarray:
+    """Bilinear interpolation to ``size`` (H, W).
+
+    Args:
+        image: (h, w, 3) uint8.
+        size: (H, W).
+        backend: ``'pillow'`` smooths when shrinking, as the released program does. ``'smooth'`` is
+            the same, but enlarges with OpenCV: many times faster, and a grey level differs by at
+            most 1, by rounding. ``'cv2'`` never smooths, and is the fastest.
+    """
+    enlarges = size[0] >= image.shape[0] and size[1] >= image.shape[1]
+    if backend == 'smooth':
+        backend = 'cv2' if enlarges else 'pillow'
+    return mmcv.imresize(image, size[::-1], backend=backend)
+
+
+def resize_masks(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Nearest neighbour by pixel centres: (N, T, H, W) to (N, T, *size)."""
-    if masks is None:
-        return None
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(np.int64)
         for new, old in zip(size, masks.shape[-2:], strict=True)
