@@ -1,4 +1,7 @@
-"""Mask2Former-VIS, R50, from masks: the pixel-supervised twin."""
+"""Mask2Former-VIS, R50, from masks: the pixel-supervised twin.
+
+Its masks are in data/bvisd if that was built with ``--masks all``.
+"""
 
 from mmengine.config import read_base
 
@@ -26,7 +29,5 @@ model = dict(
     ),
     test_cfg=dict(tracker=dict(type='QueryTracker'), clip_length=3, clip_stride=1),
 )
-train_dataloader['dataset']['ytvis'].update(
-    ann_file='ytvis_2021/train/instances.json', load_masks=True
-)
+train_dataloader['dataset']['ytvis'].update(load_masks=True)
 custom_hooks = []

@@ -31,8 +31,10 @@ class VISMetric(BaseMetric):
 
     It can be used any number of times in one run. Each data sample carries its whole video's
     tracks in the field ``pred_video``, a :class:`~mmboxvis.structures.VideoPrediction`. Labels
-    find their category by the *name* in the data set's ``classes``, never by their order. A video
-    that a distributed sampler repeats counts once.
+    find their category by the *name* in the data set's ``classes``, never by their order; where a
+    name is not found, by the ``category_ids`` of a data set that maps its file's categories to
+    other classes, so that a model of BVISD's classes is scored on, or submitted to, another set. A
+    video that a distributed sampler repeats counts once.
 
     Example:
         >>> val_evaluator = dict(type='VISMetric', ann_file='data/ovis/annotations/valid_sub.json')
@@ -184,8 +186,18 @@ class VISMetric(BaseMetric):
                 "VISMetric has no names for the labels: set 'classes' in the data set's metainfo "
                 'or give category_ids'
             )
-        category_ids = match_categories(classes, truth.categories)
-        idle = [name for key, name in truth.categories.items() if key not in set(category_ids)]
+        category_ids: CategoryIds
+        try:
+            category_ids = match_categories(classes, truth.categories)
+        except ValueError:
+            mapped = self._mapped_categories(classes, truth)
+            if mapped is None:
+                raise
+            category_ids = mapped
+        used = {
+            key for ids in category_ids for key in (ids if isinstance(ids, Sequence) else [ids])
+        }
+        idle = [name for key, name in truth.categories.items() if key not in used]
         if idle:
             print_log(
                 f'{truth.source}: no class is called {idle}, their annotations cannot be found',
@@ -193,3 +205,18 @@ class VISMetric(BaseMetric):
                 level=logging.WARNING,
             )
         return category_ids
+
+    def _mapped_categories(self, classes: Sequence[str], truth: GroundTruth) -> CategoryIds | None:
+        """The ids a data set has mapped to its classes, if they are ids of this file."""
+        mapped = (self.dataset_meta or {}).get('category_ids')
+        known = {key for ids in mapped or () for key in ids}
+        # a file of other annotations may use the same ids for other categories
+        of_name = {name: key for key, name in truth.categories.items()}
+        astray = [
+            name
+            for name, ids in zip(classes, mapped or (), strict=False)
+            if name in of_name and of_name[name] not in ids
+        ]
+        if not known or not known <= truth.categories.keys() or astray:
+            return None
+        return mapped

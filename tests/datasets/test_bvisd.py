@@ -6,7 +6,7 @@ import pytest
 
 from mmboxvis.datasets import BVISD, MixedSampler
 from mmboxvis.datasets.bvisd import merge_into_bvisd, split_training_json
-from mmboxvis.datasets.categories import BVISD_CLASSES
+from mmboxvis.datasets.categories import BVISD_CLASSES, category_names, from_bvisd
 
 
 def test_mixed_set(tiny_json, tiny_images, write_json, tmp_path):
@@ -25,6 +25,33 @@ def test_mixed_set(tiny_json, tiny_images, write_json, tmp_path):
     assert MixedSampler(both, [1.0], seed=0).sizes == [2]
     with pytest.raises(ValueError, match='at least one'):
         BVISD()
+
+
+@pytest.mark.parametrize(('source', 'part'), [('ytvis21', 'ytvis'), ('ovis', 'ovis')])
+def test_official_sets_tell_their_own_category_ids(
+    tiny_json, tiny_images, write_json, source, part
+):
+    names = category_names(source)
+    tiny_json['categories'] = [dict(id=key, name=name) for key, name in names.items()]
+    del tiny_json['annotations']
+    arguments = dict(ann_file=write_json(tiny_json), img_root=str(tiny_images), test_mode=True)
+    mixed = BVISD(**{part: arguments})
+    assert len(mixed) == 2
+    assert mixed.metainfo['category_ids'] == tuple(from_bvisd(source).values())
+
+
+@pytest.mark.parametrize(('released', 'name'), [(False, 'vehicle'), (True, 'turtle')])
+def test_truck_of_coco(tiny_images, write_json, released, name):
+    image = dict(id=1, file_name='run/0.png', width=60, height=40)
+    content = dict(
+        images=[image],
+        categories=[dict(id=8, name='truck')],
+        annotations=[dict(id=1, image_id=1, category_id=8, bbox=[5, 5, 20, 20], iscrowd=0)],
+    )
+    part = dict(ann_file=write_json(content), img_root=str(tiny_images))
+    mixed = BVISD(coco=part, released_mapping=released)
+    labels = mixed.datasets[0].get_data_info(0)['instances'].labels
+    assert [BVISD_CLASSES[label] for label in labels] == [name]
 
 
 def make_json(num_videos: int, categories: int, length: int = 10) -> dict:

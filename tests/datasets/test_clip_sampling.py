@@ -18,6 +18,13 @@ def test_no_range_repeats_the_reference():
     assert len(set(frames.tolist())) == 1
 
 
+@pytest.mark.parametrize('replacement', [True, False])
+def test_replacement_repeats_frames(replacement):
+    rng = np.random.RandomState(0)
+    clips = [sample_clip_frames(6, 4, 10, rng, replacement=replacement) for _ in range(50)]
+    assert any(len(set(clip.tolist())) < 4 for clip in clips) == replacement
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     length=st.integers(1, 60),

@@ -158,6 +158,20 @@ def test_what_does_not_fit(ann_file: str) -> None:
         metric.process({}, [dict(other=1)])
 
 
+def test_a_data_set_that_maps_its_categories_tells_the_ids(ann_file: str) -> None:
+    """As BVISD tells those of YouTube-VIS: merged and missing classes have no name in the file."""
+    metric = make_metric(ann_file, ('pet', 'sheep'))
+    metric.dataset_meta['category_ids'] = ((1, 2), ())
+    metric.process({}, [as_sample(predict(i, labels=(0, 1))) for i in (1, 2)])
+    assert metric.evaluate(2)['AP'] == pytest.approx(1)
+    for foreign in (((1, 2), (3,)), ((2,), (1,))):  # an id, or a name, of another file
+        metric = make_metric(ann_file, ('cat', 'sheep'))
+        metric.dataset_meta['category_ids'] = foreign
+        metric.process({}, [as_sample(predict(i)) for i in (1, 2)])
+        with pytest.raises(ValueError, match='no category is called'):
+            metric.evaluate(2)
+
+
 def test_classes_and_categories(ann_file: str, caplog: pytest.LogCaptureFixture) -> None:
     metric = make_metric(ann_file, classes=('cat', 'cow'))
     metric.process({}, [as_sample(predict(i)) for i in (1, 2)])

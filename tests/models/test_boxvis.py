@@ -143,6 +143,18 @@ class TestTeacher:
             assert model.student.training is mode
             assert not any(module.training for module in model.teacher.modules())
 
+    @pytest.mark.parametrize('train_mode', [False, True])
+    def test_mode_of_the_teacher(self, train_mode: bool) -> None:
+        model = make_boxvis(teacher_train_mode=train_mode)
+        model.teacher.track_head.mask_embed.append(torch.nn.Dropout(0.5))
+        assert model.train().teacher.training is train_mode
+        batch = make_batch(model, [make_clip()], [make_sample(TWO_OBJECTS)])
+        first, second = (
+            model.teacher(batch['inputs'], last_only=True)[-1].mask_logits for _ in range(2)
+        )
+        assert torch.equal(first, second) is not train_mode
+        assert not model.eval().teacher.training
+
     def test_is_never_trained(self) -> None:
         model = make_boxvis()
         assert not any(parameter.requires_grad for parameter in model.teacher.parameters())
@@ -218,6 +230,17 @@ def test_padding_is_no_part_of_the_target() -> None:
     sample = make_sample({1: (0, [(4, 4, 30, 30)] * 3)})
     losses = compute_loss(model, [small, large], [sample, make_sample({})])
     assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_released_boxes_move_the_targets_alone() -> None:
+    sample = make_sample({4: (0, [(8, 8, 60, 50)] * 3)})
+    losses = {}
+    for released in (False, True):
+        torch.manual_seed(0)
+        model = make_boxvis(released_boxes=released)
+        losses[released] = compute_loss(model, [make_clip()], [sample])
+    assert losses[True]['loss_proj'] != losses[False]['loss_proj']
+    assert losses[True]['loss_cls'] == losses[False]['loss_cls']
 
 
 def test_inputs_and_samples_are_not_edited() -> None:

@@ -100,6 +100,16 @@ def test_an_instance_missing_in_a_frame_has_no_temporal_pair_there():
     assert without_wrap.counts()[2:].sum() == 0
 
 
+def test_temporal_pairs_with_both_ends_or_one_in_the_box():
+    """In a clip of one colour, where every pair would be kept."""
+    lab, features, boxes, box_masks, logits = make_clip(count=1, absent=0)
+    clip = (torch.zeros_like(lab), torch.zeros_like(features), boxes, box_masks, logits)
+    both = compare(clip, temporal_in_box='both').counts()
+    either = compare(clip, temporal_in_box='any').counts()
+    assert torch.equal(both[:2], either[:2])  # within a frame one end always suffices
+    assert (both[2:] < either[2:]).all()
+
+
 @pytest.mark.parametrize(
     'name',
     [

@@ -22,8 +22,8 @@ class BoxVIS(BaseVIS):
 
     The teacher is a copy of the student that :class:`EMATeacherHook` moves after it. It sees the
     same frames; its last layer's masks, cut to the boxes, are the pseudo masks that supervise the
-    student where they are confident enough. The teacher is never trained, always in eval mode,
-    and not used for prediction.
+    student where they are confident enough. The teacher is never trained, in eval mode, and not
+    used for prediction.
 
     Args:
         network: config of a :class:`ClipNetwork`; student and teacher are made of it.
@@ -33,6 +33,8 @@ class BoxVIS(BaseVIS):
         confidence: config of a :class:`ConfidenceSchedule`: the score a pseudo mask needs.
         released_boxes: fills boxes as the released program does, one pixel further right and
             down, see :func:`mmboxvis.structures.boxes_to_masks`.
+        teacher_train_mode: trains with the teacher in train mode, as the released program does:
+            the drop-path of a Swin backbone then adds noise to its pseudo masks.
         kwargs: see :class:`BaseVIS`.
     """
 
@@ -44,11 +46,13 @@ class BoxVIS(BaseVIS):
         pseudo_masks: dict | None,
         confidence: dict | None = None,
         released_boxes: bool = False,
+        teacher_train_mode: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(network=network, **kwargs)
         self.criterion = MODELS.build(criterion)
         self.released_boxes = released_boxes
+        self.teacher_train_mode = teacher_train_mode
         self.confidence = TASK_UTILS.build(confidence or dict(type='ConfidenceSchedule'))
         self.pseudo_mask_generator = None
         self.teacher = None
@@ -64,9 +68,9 @@ class BoxVIS(BaseVIS):
         self.copy_student_to_teacher()
 
     def train(self, mode: bool = True) -> BoxVIS:
-        """Sets the mode of all parts but the teacher, which stays in eval mode."""
+        """Sets the mode; the teacher stays in eval mode, unless ``teacher_train_mode``."""
         super().train(mode)
-        if self.teacher is not None:
+        if self.teacher is not None and not self.teacher_train_mode:
             self.teacher.eval()
         return self
 
