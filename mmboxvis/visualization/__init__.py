@@ -1,6 +1,7 @@
 """Pictures, videos and curves of what goes in and what comes out."""
 
 from .curves import plot_training_log
+from .error_plot import plot_errors
 from .overlay import draw_tracks, overlay_frames, track_color
 from .sheet import (
     SheetSection,
@@ -22,6 +23,7 @@ __all__ = [
     'keep_best_of_duplicates',
     'overlay_frames',
     'overlay_video_from_json',
+    'plot_errors',
     'plot_training_log',
     'prediction_sheet',
     'sheet_from_json',

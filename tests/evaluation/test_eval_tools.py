@@ -56,6 +56,29 @@ def test_eval_results(files: tuple[str, Path], capsys: pytest.CaptureFixture) ->
     assert 'expected a list of tracks' in capsys.readouterr().err
 
 
+def test_analyze_errors(files: tuple[str, Path], capsys: pytest.CaptureFixture) -> None:
+    gt, results = files
+    main = load('analysis_tools/analyze_errors.py').main
+    assert main([gt, str(results)]) == 0
+    assert '| AP as it is ' in capsys.readouterr().out
+    results.write_text(json.dumps([dict(json.loads(results.read_text())[0], video_id=2)]))
+    out, plot = results.with_name('errors.json'), results.with_name('errors.png')
+    options = ['--thresholds', '0.5', '0.75', '--out', str(out), '--plot', str(plot)]
+    assert main([gt, str(results), *options]) == 0
+    table = [line.split('|') for line in capsys.readouterr().out.splitlines() if '|' in line]
+    lines = {cells[1].strip(): cells for cells in table}
+    assert lines['missed'][-2].strip() == '+100.0'
+    assert lines['background'][-2].strip() == '+0.0'
+    content = json.loads(out.read_text())
+    assert content['gains']['missed'] == [1.0, 1.0]
+    assert [error['kind'] for error in content['errors']] == ['missed', 'background']
+    assert content['errors'][0]['score'] is None
+    assert plot.read_bytes().startswith(b'\x89PNG')
+    assert main([gt, str(results), '--thresholds', '0.7', '0.5']) == 1
+    assert main([gt, gt]) == 1
+    assert 'expected a list of tracks' in capsys.readouterr().err
+
+
 def test_check_submission(files: tuple[str, Path], capsys: pytest.CaptureFixture) -> None:
     gt, results = files
     main = load('misc/check_submission.py').main

@@ -40,8 +40,17 @@ class CategoryCurves:
         )
 
 
-def _interpolate(right: np.ndarray, wrong: np.ndarray, num_truth: int) -> np.ndarray:
-    """Precision at the points of recall from (D,) bool flags in descending order of score."""
+def interpolated_precision(right: np.ndarray, wrong: np.ndarray, num_truth: int) -> np.ndarray:
+    """Precision at the P points of recall.
+
+    Args:
+        right: (D,) bool in descending order of score, predictions that hit an annotation.
+        wrong: (D,) bool, predictions that hit none; one that is neither does not count.
+        num_truth: annotations to find, at least one.
+
+    Returns:
+        (P,) float64: the best precision at that recall or a higher one.
+    """
     true_positives = np.cumsum(right, dtype=np.float64)
     counted = np.cumsum(right | wrong, dtype=np.float64)
     precision = true_positives / np.maximum(counted, 1)
@@ -74,7 +83,7 @@ def accumulate(matches: Sequence[Matches], max_dets: Sequence[int]) -> CategoryC
             found = right[group][:, rank < max_det].sum(-1)
             recall[group, :, column] = found / num_truth[group]
         for level in range(num_levels):
-            precision[group, level] = _interpolate(
+            precision[group, level] = interpolated_precision(
                 right[group, level, order], wrong[group, level, order], int(num_truth[group])
             )
     return CategoryCurves(precision, recall, num_truth)

@@ -18,12 +18,14 @@ class Matches:
     Attributes:
         scores: (D,) float64, descending.
         hit: (A, L, D) bool, matched to an annotation, be it one that counts or not.
+        truth: (A, L, D) int64, index of that annotation, -1 where there is none.
         ignored: (A, L, D) bool, neither right nor wrong in that group.
         num_truth: (A,) int64, annotations that count in each group.
     """
 
     scores: np.ndarray
     hit: np.ndarray
+    truth: np.ndarray
     ignored: np.ndarray
     num_truth: np.ndarray
 
@@ -55,6 +57,7 @@ def match_tracks(
     """
     num_groups, num_truth = truth_ignored.shape
     hit = np.zeros((num_groups, len(thresholds), len(scores)), dtype=bool)
+    truth = np.full(hit.shape, -1, dtype=np.int64)
     hit_ignored = np.zeros_like(hit)
     # an IoU of 1 that rounding made smaller still meets a threshold of 1
     limits = np.minimum(thresholds, 1 - 1e-10)[:, None]
@@ -70,7 +73,8 @@ def match_tracks(
         best = num_truth - 1 - rank[..., ::-1].argmax(-1)
         found = fits.any(-1)
         hit[..., det] = found
+        truth[..., det] = np.where(found, best, -1)
         hit_ignored[..., det] = found & truth_ignored[groups, best]
         free[groups, levels, best] &= ~found | truth_crowd[best]
     ignored = np.where(hit, hit_ignored, outside[:, None, :])
-    return Matches(scores, hit, ignored, (~truth_ignored).sum(1))
+    return Matches(scores, hit, truth, ignored, (~truth_ignored).sum(1))

@@ -33,7 +33,9 @@ def _num_frames(a: Sequence[Sequence], b: Sequence[Sequence]) -> int:
     return lengths.pop() if lengths else 0
 
 
-def track_iou(a: Sequence[MaskTrack], b: Sequence[MaskTrack]) -> np.ndarray:
+def track_iou(
+    a: Sequence[MaskTrack], b: Sequence[MaskTrack], *, min_frame_iou: float | None = None
+) -> np.ndarray:
     """IoU of each pair of mask tracks of one video.
 
     Frame by frame, all pairs at once: the intersection follows from the two areas and pycocotools'
@@ -42,21 +44,25 @@ def track_iou(a: Sequence[MaskTrack], b: Sequence[MaskTrack]) -> np.ndarray:
     Args:
         a: D tracks, each T compressed run-lengths of one size or ``None``.
         b: G tracks of the same frames.
+        min_frame_iou: take into account for each pair only the frames in which the two masks have
+            at least this IoU, above 0; ``None`` takes all frames.
 
     Returns:
-        (D, G) float64 in [0, 1]; 0 where neither track has a pixel.
+        (D, G) float64 in [0, 1]; 0 where neither track has a pixel, or no frame counts.
 
     Raises:
         ValueError: if the tracks differ in length or the masks of a frame in size.
     """
     intersection = np.zeros((len(a), len(b)))
-    area_a, area_b = np.zeros(len(a)), np.zeros(len(b))
+    areas_of_both = np.zeros((len(a), len(b)))
     for frame in range(_num_frames(a, b)):
         rows, masks_a = _present(a, frame)
         columns, masks_b = _present(b, frame)
         areas = mask_areas(masks_a + masks_b)
-        area_a[rows] += areas[: len(rows)]
-        area_b[columns] += areas[len(rows) :]
+        area_a, area_b = areas[: len(rows)], areas[len(rows) :]
+        if min_frame_iou is None:
+            areas_of_both[rows] += area_a[:, None]
+            areas_of_both[:, columns] += area_b
         if not len(rows) or not len(columns):
             continue
         iou = np.asarray(mask_api.iou(masks_a, masks_b, [0] * len(columns)))
@@ -66,20 +72,28 @@ def track_iou(a: Sequence[MaskTrack], b: Sequence[MaskTrack]) -> np.ndarray:
                 f'frame {frame}: masks of different sizes, '
                 f'{masks_a[row]["size"]} and {masks_b[column]["size"]}'
             )
-        both = areas[: len(rows), None] + areas[len(rows) :]
-        intersection[np.ix_(rows, columns)] += np.rint(iou * both / (1 + iou))
-    return _safe_ratio(intersection, area_a[:, None] + area_b - intersection)
+        both = area_a[:, None] + area_b
+        shared = np.rint(iou * both / (1 + iou))
+        if min_frame_iou is not None:
+            counts = iou >= min_frame_iou
+            shared, both = shared * counts, both * counts
+            areas_of_both[np.ix_(rows, columns)] += both
+        intersection[np.ix_(rows, columns)] += shared
+    return _safe_ratio(intersection, areas_of_both - intersection)
 
 
-def box_track_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def box_track_iou(
+    a: np.ndarray, b: np.ndarray, *, min_frame_iou: float | None = None
+) -> np.ndarray:
     """IoU of each pair of box tracks of one video.
 
     Args:
         a: (D, T, 4) boxes ``x, y, width, height`` in pixels, without area where not seen.
         b: (G, T, 4) boxes of the same frames.
+        min_frame_iou: see :func:`track_iou`.
 
     Returns:
-        (D, G) float64 in [0, 1]; 0 where neither track has a box.
+        (D, G) float64 in [0, 1]; 0 where neither track has a box, or no frame counts.
 
     Raises:
         ValueError: if the tracks differ in length.
@@ -88,12 +102,18 @@ def box_track_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise ValueError(f'tracks differ in length: {a.shape[1]} and {b.shape[1]} frames')
     low_a, high_a = a[..., :2], a[..., :2] + np.maximum(a[..., 2:], 0)
     low_b, high_b = b[..., :2], b[..., :2] + np.maximum(b[..., 2:], 0)
+    area_a, area_b = (high_a - low_a).prod(-1), (high_b - low_b).prod(-1)
     intersection = np.zeros((len(a), len(b)))
+    areas_of_both = np.zeros((len(a), len(b)))
     # one frame at a time keeps the memory at D x G
     for frame in range(a.shape[1]):
         low = np.maximum(low_a[:, None, frame], low_b[None, :, frame])
         high = np.minimum(high_a[:, None, frame], high_b[None, :, frame])
-        intersection += np.maximum(high - low, 0).prod(-1)
-    area_a = (high_a - low_a).prod(-1).sum(-1)
-    area_b = (high_b - low_b).prod(-1).sum(-1)
-    return _safe_ratio(intersection, area_a[:, None] + area_b - intersection)
+        shared = np.maximum(high - low, 0).prod(-1)
+        both = area_a[:, None, frame] + area_b[None, :, frame]
+        if min_frame_iou is not None:
+            counts = _safe_ratio(shared, both - shared) >= min_frame_iou
+            shared, both = shared * counts, both * counts
+        intersection += shared
+        areas_of_both += both
+    return _safe_ratio(intersection, areas_of_both - intersection)

@@ -264,14 +264,25 @@ def read_pair(
     return truth, gts, entries, settled
 
 
-def pairwise_iou(dts: Sequence[Track], gts: Sequence[Track]) -> np.ndarray:
-    """(D, G) IoU of the tracks of one video; shapes that tracks share are compared once."""
+def best_scored(scores: Sequence[float], limit: int) -> list[int]:
+    """Positions of the ``limit`` best scores, best first; equal scores keep their order."""
+    return sorted(range(len(scores)), key=lambda place: -scores[place])[:limit]
+
+
+def pairwise_iou(
+    dts: Sequence[Track], gts: Sequence[Track], *, min_frame_iou: float | None = None
+) -> np.ndarray:
+    """(D, G) IoU of the tracks of one video; shapes that tracks share are compared once.
+
+    ``min_frame_iou`` restricts each pair to the frames where they overlap, see :func:`track_iou`.
+    """
     if not dts or not gts:
         return np.zeros((len(dts), len(gts)))
     unique = {id(dt.shapes): dt.shapes for dt in dts}
     position = {key: row for row, key in enumerate(unique)}
     rows = [position[id(dt.shapes)] for dt in dts]
-    others = [gt.shapes for gt in gts]
+    shapes, others = list(unique.values()), [gt.shapes for gt in gts]
     if isinstance(others[0], np.ndarray):
-        return box_track_iou(np.stack(list(unique.values())), np.stack(others))[rows]  # type: ignore
-    return track_iou(list(unique.values()), others)[rows]  # type: ignore[arg-type]
+        boxes, other_boxes = np.stack(shapes), np.stack(others)  # type: ignore[arg-type]
+        return box_track_iou(boxes, other_boxes, min_frame_iou=min_frame_iou)[rows]
+    return track_iou(shapes, others, min_frame_iou=min_frame_iou)[rows]  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from .accumulate import CategoryCurves, accumulate
 from .layout import Entry, GroundTruth, IouType, Source
 from .matching import Matches, match_tracks
 from .occlusion import OCCLUSION_RANGES
-from .tracks import Track, pairwise_iou, read_pair, result_tracks
+from .tracks import Track, best_scored, pairwise_iou, read_pair, result_tracks
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETS = (1, 10, 100)
@@ -131,7 +131,7 @@ def _by_category(tracks: Iterable[Track]) -> dict[int, list[Track]]:
 
 def _best(tracks: Sequence[Track]) -> list[Track]:
     """The predictions that count, best first; equal scores keep their order."""
-    return sorted(tracks, key=lambda track: -track.score)[: MAX_DETS[-1]]
+    return [tracks[place] for place in best_scored([t.score for t in tracks], MAX_DETS[-1])]
 
 
 def _outside(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
