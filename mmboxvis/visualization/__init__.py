@@ -1,5 +1,6 @@
 """Pictures, videos and curves of what goes in and what comes out."""
 
+from .comparison import comparison_sheet, comparison_video
 from .curves import plot_training_log
 from .error_plot import plot_errors
 from .overlay import draw_tracks, overlay_frames, track_color
@@ -18,6 +19,8 @@ from .video_writer import write_video
 __all__ = [
     'SheetSection',
     'VideoOverlayHook',
+    'comparison_sheet',
+    'comparison_video',
     'contact_sheet',
     'draw_tracks',
     'keep_best_of_duplicates',

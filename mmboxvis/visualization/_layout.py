@@ -192,3 +192,21 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     smaller = size[0] < picture.shape[0]
     method = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
     return cv2.resize(picture, (size[1], size[0]), interpolation=method)
+
+
+def canvas_size(
+    sizes: Sequence[tuple[int, int]], max_side: int, min_side: int = 480
+) -> tuple[int, int]:
+    """Even (height, width) that pictures of all sizes fit into; small ones are shown enlarged."""
+    height = max(size[0] for size in sizes)
+    width = max(size[1] for size in sizes)
+    scale = min(max(1.0, min_side / min(height, width)), max_side / max(height, width))
+    return 2 * max(1, round(height * scale / 2)), 2 * max(1, round(width * scale / 2))
+
+
+def put_plate(picture: np.ndarray, text: np.ndarray) -> None:
+    """Writes white text on a darkened plate in the lower left corner of our own picture."""
+    height, width = text.shape[0] + 6, text.shape[1] + 16
+    plate = picture[-height:, :width]
+    plate[:] = plate * 0.35
+    put_mask(picture, text, 8, picture.shape[0] - height + 3, (255, 255, 255))

@@ -115,27 +115,31 @@ def draw_tracks(
 
 def overlay_frames(
     frames: Iterable[np.ndarray],
-    segmentations: Sequence[Sequence[RLE | None]],
+    segmentations: Sequence[Sequence[RLE | None]] | None,
     *,
+    boxes: Sequence[Sequence[np.ndarray | Sequence[float] | None]] | None = None,
     labels: Sequence[int] | np.ndarray,
     scores: Sequence[float] | np.ndarray | None = None,
     track_ids: Sequence[int] | np.ndarray | None = None,
     class_names: ClassNames,
     alpha: float = 0.5,
     trail_length: int = 0,
+    show_boxes: bool = False,
     min_side: int | None = 256,
 ) -> Iterator[np.ndarray]:
     """Streams the frames of a video with its tracks drawn; one frame is held at a time.
 
     Args:
         frames: V frames (H, W, 3) uint8 BGR, all of one size.
-        segmentations: M lists of V RLEs or ``None``.
+        segmentations: M lists of V RLEs or ``None``; ``None`` where there are boxes only.
+        boxes: M lists of V boxes xyxy in pixels of the frame, or ``None``.
         labels: (M,), see :func:`draw_tracks` for this and what follows.
         scores: (M,).
         track_ids: (M,).
         class_names: names of the labels.
         alpha: opacity of the fill.
         trail_length: number of earlier centres drawn behind each track; 0 draws none.
+        show_boxes: whether the boxes around the masks are drawn where no ``boxes`` are given.
         min_side: smallest short side of the result.
 
     Yields:
@@ -144,23 +148,26 @@ def overlay_frames(
     Raises:
         ValueError: a track is shorter than the video.
     """
-    history: list[deque[np.ndarray]] = [deque(maxlen=trail_length) for _ in segmentations]
+    history: list[deque[np.ndarray]] = [deque(maxlen=trail_length) for _ in labels]
     for t, frame in enumerate(frames):
-        short = [index for index, track in enumerate(segmentations) if len(track) <= t]
-        if short:
-            index = short[0]
-            raise ValueError(
-                f'track {index} has {len(segmentations[index])} segmentations but the video has a '
-                f'frame {t}; give one entry per frame, null where the track is not seen'
-            )
-        masks = [decode_mask(track[t], frame.shape[:2]) for track in segmentations]
+        masks = None
+        if segmentations is not None:
+            _check_lengths(segmentations, t, 'segmentations')
+            masks = [decode_mask(track[t], frame.shape[:2]) for track in segmentations]
+        shown: list[Any] | None = None
+        if boxes is not None:
+            _check_lengths(boxes, t, 'boxes')
+            shown = [track[t] for track in boxes]
+        elif show_boxes and masks is not None:
+            shown = [_box_around(mask) for mask in masks]
         if trail_length:
-            for centres, mask in zip(history, masks, strict=True):
-                if mask is not None and mask.any():
-                    centres.append(np.array([axis.mean() for axis in np.nonzero(mask)[::-1]]))
+            for centres, centre in zip(history, _centres(masks, shown), strict=True):
+                if centre is not None:
+                    centres.append(centre)
         yield draw_tracks(
             frame,
             masks=masks,
+            boxes=shown,
             labels=labels,
             scores=scores,
             track_ids=track_ids,
@@ -169,6 +176,38 @@ def overlay_frames(
             trails=[np.array(list(c)).reshape(-1, 2) for c in history] if trail_length else None,
             min_side=min_side,
         )
+
+
+def _check_lengths(tracks: Sequence[Sequence[Any]], t: int, what: str) -> None:
+    short = [index for index, track in enumerate(tracks) if len(track) <= t]
+    if short:
+        raise ValueError(
+            f'track {short[0]} has {len(tracks[short[0]])} {what} but the video has a frame {t}; '
+            'give one entry per frame, null where the track is not seen'
+        )
+
+
+def _box_around(mask: np.ndarray | None) -> np.ndarray | None:
+    """(4,) xyxy around a mask, ``None`` where it is empty."""
+    if mask is None or not mask.any():
+        return None
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    return np.array([x, y, x + width, y + height], dtype=np.float64)
+
+
+def _centres(
+    masks: Sequence[np.ndarray | None] | None, boxes: Sequence[Any] | None
+) -> Iterator[np.ndarray | None]:
+    """Centre xy of each track in a frame: of its mask where there are masks, else of its box."""
+    if masks is not None:
+        for mask in masks:
+            if mask is None or not mask.any():
+                yield None
+            else:
+                yield np.array([axis.mean() for axis in np.nonzero(mask)[::-1]])
+    else:
+        for box in boxes or ():
+            yield None if box is None else np.asarray(box, np.float64).reshape(2, 2).mean(0)
 
 
 @dataclass(frozen=True)
@@ -266,10 +305,13 @@ def _paint_mask(canvas: np.ndarray, mask: np.ndarray, color: BGR, alpha: float, 
 
 def _paint_trail(canvas: np.ndarray, trail: np.ndarray, color: BGR, line: int) -> None:
     points = np.rint(trail).astype(int)
-    for start, end in pairwise(points):
-        cv2.line(canvas, tuple(start.tolist()), tuple(end.tolist()), color, line, cv2.LINE_AA)
-    for point in points:
-        cv2.circle(canvas, tuple(point.tolist()), line + 1, color, -1, cv2.LINE_AA)
+    # a dark rim, for the trail lies on a mask of its own colour
+    for shade, rim in (((20, 20, 20), max(1, line)), (color, 0)):
+        for start, end in pairwise(points):
+            ends = tuple(start.tolist()), tuple(end.tolist())
+            cv2.line(canvas, *ends, shade, line + 2 * rim, cv2.LINE_AA)
+        for point in points:
+            cv2.circle(canvas, tuple(point.tolist()), line + 1 + rim, shade, -1, cv2.LINE_AA)
 
 
 def _paint_caption(

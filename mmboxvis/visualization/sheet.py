@@ -8,37 +8,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pycocotools import mask as mask_utils
-from scipy.optimize import linear_sum_assignment
-
-from mmboxvis.evaluation.functional import box_track_iou
 
 from ._layout import (
     DARK,
     SheetSection,
+    canvas_size,
     contact_sheet,
     fit_into,
     fitted_height,
+    put_plate,
     resized,
     stack_sections,
 )
-from ._text import put_mask, text_mask
+from ._text import text_mask
+from ._track_frames import color_ids, draw_still
 from ._vis_json import (
     FrameFiles,
     Json,
     Track,
-    VideoFiles,
     VisFile,
     check_length,
     choose_videos,
     read_tracks,
 )
 from .files import StrPath
-from .overlay import draw_tracks, overlay_frames
-from .tracks import to_rle
+from .overlay import overlay_frames
 from .video_writer import write_video
 
 __all__ = [
@@ -183,6 +179,7 @@ def overlay_video_from_json(
     score_thr: float = 0.3,
     fps: float = 8,
     trail_length: int = 0,
+    show_boxes: bool = False,
     max_side: int = 1280,
 ) -> Path:
     """Writes one video that shows the results of several videos one after the other.
@@ -199,6 +196,7 @@ def overlay_video_from_json(
         score_thr: results of a lower score are not shown.
         fps: frames per second.
         trail_length: number of earlier centres drawn behind each track.
+        show_boxes: whether the boxes around the masks are drawn as well.
         max_side: the canvas' longest side in pixels.
 
     Returns:
@@ -211,7 +209,7 @@ def overlay_video_from_json(
     annotations = VisFile.load(gt_or_videos_json)
     videos = choose_videos(annotations.videos, video_ids, len(annotations.videos))
     results = read_tracks(results_json, annotations.videos, videos, score_thr)
-    canvas = _canvas_size(videos, max_side)
+    canvas = canvas_size([video.size for video in videos], max_side)
 
     def frames() -> Iterator[np.ndarray]:
         for video in videos:
@@ -220,7 +218,8 @@ def overlay_video_from_json(
                 results[video.video_id],
                 annotations.class_names,
                 canvas,
-                trail_length,
+                trail_length=trail_length,
+                show_boxes=show_boxes,
             )
 
     return write_video(out_mp4, frames(), fps)
@@ -263,10 +262,12 @@ def _video_section(
     for name, row, with_masks in named_rows:
         if row is None:
             continue
-        ids = _color_ids(reference, row, steps, size)
+        ids = color_ids(reference, row, steps, size)
         rows.append(
             [
-                _draw(cell, row, t, size, ids=ids, class_names=class_names, with_masks=with_masks)
+                draw_still(
+                    cell, row, t, size, ids=ids, class_names=class_names, with_masks=with_masks
+                )
                 for cell, t in zip(cells, steps, strict=True)
             ]
         )
@@ -274,86 +275,14 @@ def _video_section(
     return SheetSection(rows, titles, [f'frame {t}' for t in steps], heading)
 
 
-def _draw(
-    cell: np.ndarray,
-    tracks: Sequence[Track],
-    t: int,
-    size: tuple[int, int],
-    *,
-    ids: Sequence[int],
-    class_names: Mapping[int, str],
-    with_masks: bool,
-) -> np.ndarray:
-    scale = np.array([cell.shape[1] / size[1], cell.shape[0] / size[0]] * 2)
-    boxes = [box if box is None else box * scale for box in (_box(k, t, size) for k in tracks)]
-    with_scores = with_masks and all('score' in track for track in tracks)
-    return draw_tracks(
-        cell,
-        masks=[_segmentation(track, t, size) for track in tracks] if with_masks else None,
-        boxes=None if with_masks else boxes,
-        labels=[track['category_id'] for track in tracks],
-        scores=[track['score'] for track in tracks] if with_scores else None,
-        track_ids=ids,
-        class_names=class_names,
-        min_side=None,
-        show_ids=False,
-    )
-
-
-def _segmentation(track: Track, t: int, size: tuple[int, int]) -> dict[str, Any] | None:
-    segmentations = track.get('segmentations')
-    return None if segmentations is None else to_rle(segmentations[t], size)
-
-
-def _box(track: Track, t: int, size: tuple[int, int]) -> np.ndarray | None:
-    """(4,) xyxy at the original size, of the box given or else around the mask."""
-    if track.get('bboxes') is not None:
-        box = track['bboxes'][t]
-    else:
-        rle = _segmentation(track, t, size)
-        box = None if rle is None else mask_utils.toBbox(rle)
-    if box is None or box[2] <= 0 or box[3] <= 0:
-        return None
-    x, y, width, height = (float(value) for value in box)
-    return np.array([x, y, x + width, y + height])
-
-
-def _color_ids(
-    reference: Sequence[Track], tracks: Sequence[Track], steps: Sequence[int], size: tuple[int, int]
-) -> list[int]:
-    """Ids that give a track the colour of the reference object it overlaps most (box IoU)."""
-    overlap = box_track_iou(_boxes(reference, steps, size), _boxes(tracks, steps, size))
-    rows, columns = linear_sum_assignment(-overlap)
-    matched = {int(j): int(i) for i, j in zip(rows, columns, strict=True) if overlap[i, j] > 0.1}
-    free = iter(range(len(reference), len(reference) + len(tracks)))
-    return [matched[j] if j in matched else next(free) for j in range(len(tracks))]
-
-
-def _boxes(tracks: Sequence[Track], steps: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-    """(M, len(steps), 4) boxes as xywh, zero where a track is not seen."""
-    boxes = np.zeros((len(tracks), len(steps), 4))
-    for track, out in zip(tracks, boxes, strict=True):
-        for t, row in zip(steps, out, strict=True):
-            box = _box(track, t, size)
-            if box is not None:
-                row[:] = *box[:2], *(box[2:] - box[:2])
-    return boxes
-
-
-def _canvas_size(videos: Sequence[VideoFiles], max_side: int) -> tuple[int, int]:
-    """Even (height, width) that every video fits into; small videos are shown enlarged."""
-    height = max(video.size[0] for video in videos)
-    width = max(video.size[1] for video in videos)
-    scale = min(max(1.0, 480 / min(height, width)), max_side / max(height, width))
-    return 2 * max(1, round(height * scale / 2)), 2 * max(1, round(width * scale / 2))
-
-
 def _overlaid(
     frames: FrameFiles,
     tracks: Sequence[Track],
     class_names: Mapping[int, str],
     canvas: tuple[int, int],
+    *,
     trail_length: int,
+    show_boxes: bool,
 ) -> Iterator[np.ndarray]:
     """Frames of one video with its tracks, in the middle of the canvas, below name and number."""
     height, width = frames.video.size
@@ -368,19 +297,12 @@ def _overlaid(
         track_ids=range(len(tracks)),
         class_names=class_names,
         trail_length=trail_length,
+        show_boxes=show_boxes,
         min_side=None,
     )
     text_size = int(np.clip(min(canvas) // 28, 10, 32))
     for t, frame in enumerate(drawn):
         picture = fit_into(frame, canvas, DARK.background)
         caption = f'{frames.video.name}   {t + 1}/{len(frames)}'
-        _put_plate(picture, text_mask(caption, text_size))
+        put_plate(picture, text_mask(caption, text_size))
         yield picture
-
-
-def _put_plate(picture: np.ndarray, text: np.ndarray) -> None:
-    """Writes white text on a darkened plate in the lower left corner of our own picture."""
-    height, width = text.shape[0] + 6, text.shape[1] + 16
-    plate = picture[-height:, :width]
-    plate[:] = plate * 0.35
-    put_mask(picture, text, 8, picture.shape[0] - height + 3, (255, 255, 255))

@@ -188,3 +188,22 @@ def test_overlay_frames_is_lazy_and_follows_the_frames() -> None:
 def test_overlay_frames_names_a_short_track() -> None:
     with pytest.raises(ValueError, match='track 0 has 1 segmentations'):
         list(overlay_frames([gray(), gray()], [[None]], labels=[0], class_names=NAMES))
+
+
+def test_overlay_frames_draws_boxes_around_masks_and_boxes_alone() -> None:
+    mask = square(256, 320, 100, 40, 30)
+    common = dict(labels=[0], class_names=NAMES)
+    plain, boxed = (
+        next(overlay_frames([gray()], [[encode(mask)]], show_boxes=show, **common))
+        for show in (False, True)
+    )
+    changed = np.argwhere((plain != boxed).any(-1))
+    assert changed.min(0).tolist() >= [98, 38] and changed.max(0).tolist() <= [131, 71]
+    given = overlay_frames(
+        [gray()] * 2, None, boxes=[[[40, 100, 70, 130], None]], trail_length=2, **common
+    )
+    first, second = given
+    assert (first[99:102, 50] == track_color(0)).all(-1).any() and (first[115, 60] == 90).all()
+    np.testing.assert_array_equal(second, gray())
+    with pytest.raises(ValueError, match='track 0 has 1 boxes'):
+        list(overlay_frames([gray()] * 2, None, boxes=[[None]], **common))
