@@ -226,7 +226,7 @@ def test_readme_and_metafile_list_every_config(folder: Path) -> None:
     names = {path.stem for path in folder.glob('*.py')}
     readme = (folder / 'README.md').read_text()
     for template in re.findall(r'`([\w-]*)\{(.+?)\}`', readme):
-        readme += ' '.join(template[0] + choice for choice in template[1].split(','))
+        readme += ''.join(f' {template[0]}{choice}' for choice in template[1].split(','))
     assert [name for name in names if not re.search(rf'\b{name}\b', readme)] == []
     metafile = yaml.safe_load((folder / 'metafile.yml').read_text())
     assert {model['Name'] for model in metafile['Models']} == names
