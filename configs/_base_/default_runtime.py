@@ -1,6 +1,7 @@
 """What every run shares. Iterations are counted, not epochs."""
 
 default_scope = 'mmboxvis'
+runner_type = 'ResumableRunner'
 
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -8,6 +9,7 @@ default_hooks = dict(
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    step_seed=dict(type='StepSeedHook'),
 )
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.001)]
 

@@ -1,4 +1,5 @@
-"""Hooks and schedules."""
+"""Hooks, optimisers and the runner."""
 
 from .hooks import *  # noqa: F403
 from .optimizers import *  # noqa: F403
+from .runner import *  # noqa: F403
