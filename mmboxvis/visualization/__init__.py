@@ -1,5 +1,6 @@
 """Pictures, videos and curves of what goes in and what comes out."""
 
+from .affinity import clip_sheet
 from .comparison import comparison_sheet, comparison_video
 from .curves import plot_training_log
 from .error_plot import plot_errors
@@ -19,6 +20,7 @@ from .video_writer import write_video
 __all__ = [
     'SheetSection',
     'VideoOverlayHook',
+    'clip_sheet',
     'comparison_sheet',
     'comparison_video',
     'contact_sheet',
