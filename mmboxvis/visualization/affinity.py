@@ -189,7 +189,7 @@ def _pair_cells(
     frames: np.ndarray, boxes: np.ndarray, points: PairPoints
 ) -> tuple[list[np.ndarray | None], list[str]]:
     """One zoomed cell for each frame of an instance (boxes (T, 4)) and the frame after it."""
-    present = (boxes[:, 2:] > boxes[:, :2]).all(1)
+    present = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     window = _window(boxes[present], frames.shape[1:3])
     cells: list[np.ndarray | None] = []
     heads = []
