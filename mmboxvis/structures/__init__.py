@@ -3,6 +3,7 @@
 from .affinity_pairs import AffinityPairs
 from .clip_predictions import ClipPredictions
 from .clip_targets import ClipTargets, boxes_to_masks
+from .decoder_inputs import DecoderInputs
 from .frame_features import FrameFeatures
 from .pseudo_masks import PseudoMasks
 from .video_prediction import VideoPrediction
@@ -11,6 +12,7 @@ __all__ = [
     'AffinityPairs',
     'ClipPredictions',
     'ClipTargets',
+    'DecoderInputs',
     'FrameFeatures',
     'PseudoMasks',
     'VideoPrediction',

@@ -359,8 +359,8 @@ class TestRecipe:
         with torch.device('meta'):
             network = MODELS.build(model.network)
         head = network.track_head
-        assert (head.num_classes, head.num_queries, head.num_heads) == (40, 100, 8)
-        assert len(head.transformer_decoder.layers) == 9
+        assert (head.num_classes, head.num_queries) == (40, 100)
+        assert [layer.cross_attn.num_heads for layer in head.transformer_decoder.layers] == [8] * 9
         assert len(head.pixel_decoder.encoder.layers) == 6
         assert not head.decoder_positional_encoding.paired_frequencies
         assert head.cls_embed.out_features == 41

@@ -5,14 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmboxvis.apis import load_official
+from mmboxvis.models.heads.boxvis_head import _visible
+from mmboxvis.models.layers.query_decoder import ProjectedCrossAttention
 from mmboxvis.models.vis import BoxVIS, ClipNetwork
 from mmboxvis.registry import MODELS
-from mmboxvis.structures import ClipPredictions, FrameFeatures
+from mmboxvis.structures import ClipPredictions, DecoderInputs, FrameFeatures
 from tests.models.tiny import NUM_CLASSES, NUM_LAYERS, NUM_QUERIES, make_network, network_cfg
+from tests.reference import query_decoder as reference
+from tests.reference.query_decoder import plain_decoder
 
 FIELDS = ('cls_logits', 'mask_logits', 'embeds', 'mask_features')
 
@@ -151,45 +154,78 @@ def test_last_only_is_the_last_of_all(network: ClipNetwork) -> None:
         assert_same(alone, network(clip)[-1:], 0)
 
 
-class TestAttentionMask:
-    def test_agrees_with_a_loop(self, network: ClipNetwork) -> None:
-        head, size = network.track_head, (4, 6)
-        logits = torch.randn(2, NUM_QUERIES, 3, 16, 24)
-        logits[0, 1] = -1
-        blocked = head._attention_mask(logits, size)
-        assert blocked.shape == (2 * head.num_heads, NUM_QUERIES, 3 * 4 * 6)
-        assert blocked.dtype == torch.bool
-        for clip in range(2):
-            for query in range(NUM_QUERIES):
-                frames = [
-                    F.interpolate(
-                        logits[clip, query, t][None, None], size, mode='bilinear'
-                    ).sigmoid()
-                    for t in range(3)
-                ]
-                wanted = torch.cat([frame.flatten() < 0.5 for frame in frames])
-                if wanted.all():
-                    wanted = torch.zeros_like(wanted)
-                for attention_head in range(head.num_heads):
-                    row = blocked[clip * head.num_heads + attention_head, query]
-                    assert torch.equal(row, wanted)
+class TestAgainstThePlainDecoder:
+    """In double precision, so that no attention mask hangs on rounding."""
 
-    def test_a_query_that_would_see_nothing_sees_everything(self, network: ClipNetwork) -> None:
-        logits = torch.full((1, 2, 1, 8, 8), -3.0)
-        logits[0, 1, 0, :2] = 3
-        blocked = network.track_head._attention_mask(logits, (4, 4))
-        assert not blocked[:, 0].any()
-        assert blocked[0, 1].view(4, 4).int().tolist() == [[0] * 4] + [[1] * 4] * 3
+    @pytest.mark.parametrize('num_frames', [1, 3])
+    def test_predictions_and_gradients(self, num_frames: int) -> None:
+        torch.manual_seed(0)
+        head = make_network(decoder_layers=4).double().track_head
+        decoder = plain_decoder(head)
+        features = random_features(2 * num_frames)
+        wanted = reference.predict(head, decoder, features, num_frames)
+        found = head(features, num_frames)
+        assert_same(found, wanted, 1e-6)
+        # some queries see part of a clip, otherwise nothing was tried
+        inside = (wanted[0].mask_logits > 0).double().mean()
+        assert 0.2 < inside < 0.8
 
-    def test_one_visible_frame_keeps_the_others_blocked(self, network: ClipNetwork) -> None:
-        logits = torch.full((1, 1, 2, 8, 8), -3.0)
+        inputs = [features.mask_embeds, *features.multi_scale]
+        tables = [head.query_feat.weight, head.query_embed.weight, head.level_embed.weight]
+        weights = [torch.rand_like(layer.mask_logits) for layer in wanted]
+        layers = ((head.transformer_decoder, found), (decoder, wanted))
+        ours, theirs = (
+            torch.autograd.grad(
+                sum((layer.mask_logits * w).mean() for layer, w in zip(predictions, weights)),
+                [*inputs, *tables, *module.parameters()],
+            )
+            for module, predictions in layers
+        )
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-4)
+
+    def test_frames_prepared_one_by_one(self) -> None:
+        torch.manual_seed(0)
+        head = make_network().double().track_head
+        features = random_features(3)
+        with torch.no_grad():
+            parts = [head.decoder_inputs(features[t : t + 1]) for t in range(3)]
+            found = head.decode(DecoderInputs.cat(parts), 3)
+            wanted = reference.predict(head, plain_decoder(head), features, 3)
+        assert_same(found, wanted, 1e-6)
+
+
+def random_features(num_frames: int) -> FrameFeatures:
+    """Double precision, of frames of 64x96 pixels, with gradients."""
+
+    def maps(height: int, width: int) -> Tensor:
+        values = torch.randn(num_frames, 32, height, width, dtype=torch.float64)
+        return values.requires_grad_()
+
+    return FrameFeatures(maps(16, 24), maps(16, 24), (maps(2, 3), maps(4, 6), maps(8, 12)))
+
+
+class TestVisible:
+    def test_a_query_that_would_see_nothing_sees_everything(self) -> None:
+        logits = torch.full((1, 2, 1, 4), -3.0)
+        logits[0, 1, 0, 1] = 3
+        assert _visible(logits).int().tolist() == [[[1, 1, 1, 1], [0, 1, 0, 0]]]
+
+    def test_one_visible_frame_keeps_the_others_blocked(self) -> None:
+        logits = torch.full((1, 1, 2, 2), -3.0)
         logits[:, :, 1] = 3
-        blocked = network.track_head._attention_mask(logits, (2, 2))[0, 0].view(2, 4)
-        assert blocked.tolist() == [[True] * 4, [False] * 4]
+        assert _visible(logits).int().tolist() == [[[0, 0, 1, 1]]]
 
-    def test_has_no_gradient(self, network: ClipNetwork) -> None:
-        logits = torch.randn(1, 2, 1, 8, 8, requires_grad=True)
-        assert not network.track_head._attention_mask(logits, (4, 4)).requires_grad
+    def test_a_logit_of_zero_is_visible(self) -> None:
+        logits = torch.tensor([0.0, -1.0, 1.0]).view(1, 1, 1, 3)
+        assert _visible(logits).int().tolist() == [[[1, 0, 1]]]
+
+
+def test_attention_over_channels_of_its_own_is_an_error() -> None:
+    with pytest.raises(ValueError, match='kdim'):
+        ProjectedCrossAttention(32, 4, batch_first=True, kdim=16)
+    with pytest.raises(ValueError, match='batch_first'):
+        ProjectedCrossAttention(32, 4)
 
 
 def test_levels_are_used_in_turn_from_low_to_high_resolution(network: ClipNetwork) -> None:
@@ -197,9 +233,7 @@ def test_levels_are_used_in_turn_from_low_to_high_resolution(network: ClipNetwor
     deep = MODELS.build(network_cfg(decoder_layers=4)).eval()
     seen = []
     for layer in deep.track_head.transformer_decoder.layers:
-        layer.register_forward_pre_hook(
-            lambda _, args, kwargs: seen.append(kwargs['key'].shape[1]), with_kwargs=True
-        )
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[1].flatten(1, 2).shape[1]))
     with torch.no_grad():
         deep(torch.rand(1, 2, 3, 64, 96))
     assert seen == [2 * 2 * 3, 2 * 4 * 6, 2 * 8 * 12, 2 * 2 * 3]

@@ -81,6 +81,14 @@ class TestSinePositionalEncoding3D:
         torch.testing.assert_close(paired[:, :, 0::2], unpaired[:, :, 0::2])
         assert (paired[:, :, 1::2] - unpaired[:, :, 1::2]).abs().max() > 0.05
 
+    @pytest.mark.parametrize('paired', [False, True])
+    @pytest.mark.parametrize('num_frames', [1, 3])
+    def test_is_the_sum_of_its_parts(self, num_frames: int, paired: bool) -> None:
+        encoding = SinePositionalEncoding3D(8, normalize=True, paired_frequencies=paired)
+        whole = encoding(torch.zeros(1, num_frames, 4, 5, dtype=torch.bool))[0]
+        parts = encoding.frame_code((4, 5)) + encoding.time_code(num_frames)[..., None, None]
+        torch.testing.assert_close(parts, whole)
+
     def test_odd_number_of_channels_is_an_error(self) -> None:
         with pytest.raises(ValueError, match='even'):
             SinePositionalEncoding3D(5)

@@ -166,14 +166,14 @@ class TestStream:
             return encode_frames(frames)
 
         decoded: list[int] = []
-        forward = model.student.track_head.forward
+        decode = model.student.track_head.decode
 
-        def count_clips(features: Any, *args: Any, **kwargs: Any) -> Any:
-            decoded.append(len(features))
-            return forward(features, *args, **kwargs)
+        def count_clips(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            decoded.append(len(inputs))
+            return decode(inputs, *args, **kwargs)
 
         monkeypatch.setattr(model.student, 'encode_frames', count)
-        monkeypatch.setattr(model.student.track_head, 'forward', count_clips)
+        monkeypatch.setattr(model.student.track_head, 'decode', count_clips)
         predictor = VideoPredictor(model, clip_length=length, clip_stride=stride)
         frames = list(predictor.stream(make_video(num_frames, SIZE)))
         assert [frame.index for frame in frames] == list(range(num_frames))

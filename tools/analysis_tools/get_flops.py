@@ -27,7 +27,8 @@ from mmboxvis.registry import MODELS
 from mmboxvis.structures import FrameFeatures
 
 PARTS = ('backbone', 'pixel decoder', 'query decoder', 'class and mask head')
-"""In the order in which a clip passes them; the first two work frame by frame."""
+"""In the order in which a clip passes them; the first two work frame by frame, the third projects
+keys and values frame by frame."""
 
 
 @dataclass(frozen=True)
@@ -57,20 +58,31 @@ class Complexity:
         return self.frame[part] + self.clip[part] / clip_stride
 
 
-def sampling_flops(input_shape: Sequence[int], *_: Any, out_shape: Any = None, **__: Any) -> int:
-    """FLOPs of ``grid_sample`` inside the deformable attention.
+def sampling_flops(
+    rows_shape: Sequence[int], bags_shape: Sequence[int], *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    """FLOPs of the embedding bags inside the deformable attention.
 
-    A sampled value is a weighted sum of four, and goes into the attention's sum with a weight of
-    its own: five multiplications with their additions.
+    A sample is a weighted sum of four rows: four multiplications with their additions a channel.
     """
-    return 10 * prod(out_shape)
+    return 2 * prod(bags_shape) * rows_shape[1]
+
+
+def attention_flops(
+    query_shape: Sequence[int], key_shape: Sequence[int], *_: Any, out_shape: Any = None, **__: Any
+) -> int:
+    """FLOPs of the fused attention of the CPU, which torch's counter does not know."""
+    return 2 * 2 * prod(query_shape) * key_shape[-2]
 
 
 def count_flops(work: Callable[[], Any]) -> tuple[FlopCounterMode, Any]:
     """Runs ``work`` without gradient and counts; returns the counter and the result."""
-    # elsewhere nothing is sampled by grid_sample during a forward pass
-    sampling = {torch.ops.aten.grid_sampler_2d: sampling_flops}
-    counter = FlopCounterMode(display=False, custom_mapping=sampling)
+    # elsewhere no embedding bag is summed during a forward pass
+    operations = {
+        torch.ops.aten._embedding_bag_forward_only: sampling_flops,
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    }
+    counter = FlopCounterMode(display=False, custom_mapping=operations)
     with torch.no_grad(), counter:
         result = work()
     return counter, result
@@ -89,7 +101,7 @@ def count_parameters(network: ClipNetwork) -> dict[str, int]:
 
 
 def measure(network: ClipNetwork, size: tuple[int, int], num_frames: int) -> Complexity:
-    """Counts one frame through backbone and pixel decoder, and one clip through the rest.
+    """Counts one frame as far as it goes on its own, and one clip through the rest.
 
     Args:
         network: in eval mode, on the CPU, where the deformable attention is made of operations
@@ -102,6 +114,7 @@ def measure(network: ClipNetwork, size: tuple[int, int], num_frames: int) -> Com
     head = network.track_head
     backbone, maps = count_flops(lambda: network.backbone(frame))
     pixel, features = count_flops(lambda: head.encode_frames(maps))
+    projection, _ = count_flops(lambda: head.decoder_inputs(features))
     clip_features = FrameFeatures.cat([features] * num_frames)
     clip, _ = count_flops(lambda: head(clip_features, num_frames, last_only=True))
     by_module = clip.get_flop_counts()
@@ -110,10 +123,11 @@ def measure(network: ClipNetwork, size: tuple[int, int], num_frames: int) -> Com
         sum(by_module[f'{name}.transformer_decoder.layers.{i}'].values())
         for i in range(len(head.transformer_decoder.layers))
     )
-    output = clip.get_total_flops() - decoder
+    frame = [x.get_total_flops() for x in (backbone, pixel, projection)]
+    output = clip.get_total_flops() - num_frames * frame[2] - decoder
     return Complexity(
         parameters=count_parameters(network),
-        frame=dict(zip(PARTS, (backbone.get_total_flops(), pixel.get_total_flops(), 0, 0))),
+        frame=dict(zip(PARTS, (*frame, 0))),
         clip=dict(zip(PARTS, (0, 0, decoder, output))),
         num_frames=num_frames,
         size=size,

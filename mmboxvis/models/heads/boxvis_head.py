@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
-from mmdet.models.layers import Mask2FormerTransformerDecoder
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmboxvis.models.layers import QueryDecoder
 from mmboxvis.registry import MODELS
-from mmboxvis.structures import ClipPredictions, FrameFeatures
+from mmboxvis.structures import ClipPredictions, DecoderInputs, FrameFeatures
 
 
 @MODELS.register_module()
 class BoxVISHead(BaseModule):
     """Pixel decoder and query decoder of Mask2Former-VIS (paper section 3.1).
 
-    Two steps are kept apart, because only the second mixes frames: :meth:`encode_frames` turns
-    backbone maps into :class:`FrameFeatures`, frame by frame, and :meth:`forward` lets the
-    queries attend to the T frames of a clip. At test time a frame goes through the first step
-    once, however many clips it belongs to.
+    Three steps are kept apart, because only the last mixes frames: :meth:`encode_frames` turns
+    backbone maps into :class:`FrameFeatures` and :meth:`decoder_inputs` these into keys and
+    values, frame by frame; :meth:`decode` lets the queries attend to the T frames of a clip. At
+    test time a frame goes through the first two once, however many clips it belongs to.
+
+    The attention of a layer needs the masks predicted before it at its own, low resolution. Since
+    resizing is linear, the mask embedding is resized once, instead of every query's mask in every
+    layer: ``resize(<q, E>) = <q, resize(E)>``.
 
     B clips, T frames, Q queries, K classes, C channels, masks at stride 4 (h, w). Parameter names
     are those of mmdet's ``Mask2FormerTrackHead``.
@@ -30,7 +33,7 @@ class BoxVISHead(BaseModule):
         in_channels: channels of the backbone maps, high to low resolution.
         num_classes: K.
         pixel_decoder: config of a :class:`FrameFeaturesPixelDecoder`.
-        transformer_decoder: config of mmdet's ``Mask2FormerTransformerDecoder``.
+        transformer_decoder: arguments of a :class:`QueryDecoder`.
         positional_encoding: config of a 3-D position code with C channels.
         feat_channels: C.
         out_channels: channels of the mask embedding.
@@ -62,13 +65,12 @@ class BoxVISHead(BaseModule):
                 out_channels=out_channels,
             ),
         )
-        self.transformer_decoder = Mask2FormerTransformerDecoder(**transformer_decoder)
+        self.transformer_decoder = QueryDecoder(**transformer_decoder)
         if self.transformer_decoder.embed_dims != feat_channels:
             raise ValueError(
                 f'the query decoder has {self.transformer_decoder.embed_dims} channels, the pixel '
                 f'decoder {feat_channels}: give both the same number'
             )
-        self.num_heads = self.transformer_decoder.layers[0].cross_attn.num_heads
         self.num_levels = self.pixel_decoder.num_outs
         self.decoder_positional_encoding = MODELS.build(positional_encoding)
         self.query_embed = nn.Embedding(num_queries, feat_channels)
@@ -94,6 +96,27 @@ class BoxVISHead(BaseModule):
         """Backbone maps of F frames, each (F, C_i, h_i, w_i), to their features."""
         return self.pixel_decoder(feats)
 
+    def decoder_inputs(self, features: FrameFeatures) -> DecoderInputs:
+        """Does what the query decoder has to do with each frame, whatever its clip."""
+        levels = []
+        for i, level in enumerate(features.multi_scale):
+            tokens = level.flatten(2).transpose(1, 2) + self.level_embed.weight[i]
+            code = self.decoder_positional_encoding.frame_code(level.shape[-2:], level.device)
+            levels.append((tokens, code.flatten(1).T.to(tokens.dtype)))
+        keys, values = zip(
+            *(
+                layer.cross_attn.project(*levels[i % self.num_levels])
+                for i, layer in enumerate(self.transformer_decoder.layers)
+            )
+        )
+        # only the attention masks are made of these, and those have no gradient
+        embeds = features.mask_embeds.detach()
+        resized = tuple(
+            F.interpolate(embeds, level.shape[-2:], mode='bilinear', align_corners=False).flatten(2)
+            for level in features.multi_scale
+        )
+        return DecoderInputs(features.mask_embeds, features.mask_features, resized, keys, values)
+
     def forward(
         self, features: FrameFeatures, num_frames: int, *, last_only: bool = False
     ) -> list[ClipPredictions]:
@@ -102,71 +125,76 @@ class BoxVISHead(BaseModule):
         Args:
             features: of B * ``num_frames`` frames, clip after clip.
             num_frames: T.
-            last_only: returns the last layer's prediction alone and spares the others' class
-                logits.
+            last_only: see :meth:`decode`.
+
+        Returns:
+            See :meth:`decode`.
+        """
+        return self.decode(self.decoder_inputs(features), num_frames, last_only=last_only)
+
+    def decode(
+        self, inputs: DecoderInputs, num_frames: int, *, last_only: bool = False
+    ) -> list[ClipPredictions]:
+        """Lets the queries attend to the frames of B clips.
+
+        Args:
+            inputs: of B * ``num_frames`` frames, clip after clip.
+            num_frames: T.
+            last_only: returns the last layer's prediction alone. What the others predict is then
+                computed at the size that the attention needs, not at stride 4.
 
         Returns:
             Predictions with a leading batch axis: that of the initial queries first, then one a
             layer; the last is the one to use.
         """
-        num_clips = len(features) // num_frames
-        mask_embeds = features.mask_embeds.unflatten(0, (num_clips, num_frames))
-        mask_features = features.mask_features.unflatten(0, (num_clips, num_frames))
-        tokens = [
-            self._clip_tokens(level, num_clips, num_frames, self.level_embed.weight[i])
-            for i, level in enumerate(features.multi_scale)
-        ]
+        num_clips = len(inputs) // num_frames
+        mask_embeds, mask_features, *attention_embeds = (
+            x.unflatten(0, (num_clips, num_frames))
+            for x in (inputs.mask_embeds, inputs.mask_features, *inputs.attention_embeds)
+        )
         query = self.query_feat.weight.expand(num_clips, -1, -1)
         query_pos = self.query_embed.weight.expand(num_clips, -1, -1)
+        time_code = self.decoder_positional_encoding.time_code(num_frames, query.device)
 
         predictions: list[ClipPredictions] = []
         layers = self.transformer_decoder.layers
         for i in range(len(layers) + 1):
             embeds = self.transformer_decoder.post_norm(query)
-            mask_logits = torch.einsum(
-                'bqc,btchw->bqthw', self.mask_embed(embeds), mask_embeds.to(embeds.dtype)
-            )
+            masks = self.mask_embed(embeds)
             if i == len(layers) or not last_only:
+                logits = _dot(masks, mask_embeds.flatten(3)).unflatten(-1, mask_embeds.shape[-2:])
                 predictions.append(
-                    ClipPredictions(self.cls_embed(embeds), mask_logits, embeds, mask_features)
+                    ClipPredictions(self.cls_embed(embeds), logits, embeds, mask_features)
                 )
             if i == len(layers):
                 break
-            level = i % self.num_levels
-            value, key_pos = tokens[level]
+            keys, values = (
+                x[i].unflatten(0, (num_clips, num_frames)) for x in (inputs.keys, inputs.values)
+            )
             query = layers[i](
-                query=query,
-                key=value,
-                value=value,
+                query,
+                keys,
+                values,
                 query_pos=query_pos,
-                key_pos=key_pos,
-                cross_attn_mask=self._attention_mask(
-                    mask_logits, features.multi_scale[level].shape[-2:]
-                ),
-                query_key_padding_mask=None,
-                key_padding_mask=None,
+                time_code=time_code,
+                visible=_visible(_dot(masks.detach(), attention_embeds[i % self.num_levels])),
             )
         return predictions
 
-    def _clip_tokens(
-        self, level: Tensor, num_clips: int, num_frames: int, level_embed: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens of a level in (t, y, x) order and their position code, (B, T*h*w, C) each."""
-        maps = level.unflatten(0, (num_clips, num_frames))
-        no_padding = maps.new_zeros((1, num_frames, *level.shape[-2:]), dtype=torch.bool)
-        code = self.decoder_positional_encoding(no_padding)
-        tokens = maps.permute(0, 1, 3, 4, 2).flatten(1, 3) + level_embed
-        code = code.permute(0, 1, 3, 4, 2).flatten(1, 3).to(tokens.dtype)
-        return tokens, code.expand(num_clips, -1, -1)
 
-    def _attention_mask(self, mask_logits: Tensor, size: Sequence[int]) -> Tensor:
-        """Blocks what the current mask leaves out, (B * heads, Q, T*h*w) bool.
+def _dot(masks: Tensor, embeds: Tensor) -> Tensor:
+    """Mask logits (B, Q, T, S) of mask vectors (B, Q, C) on maps (B, T, C, S)."""
+    return (masks[:, None] @ embeds.to(masks.dtype)).transpose(1, 2)
 
-        A query that would see nothing sees everything. No gradient.
-        """
-        logits = mask_logits.detach().flatten(0, 1)
-        resized = F.interpolate(logits, tuple(size), mode='bilinear', align_corners=False)
-        # sigmoid < 0.5 is logit < 0; both leave a logit of exactly 0 open
-        blocked = (resized < 0).unflatten(0, mask_logits.shape[:2]).flatten(2)
-        blocked = blocked & ~blocked.all(-1, keepdim=True)
-        return blocked[:, None].expand(-1, self.num_heads, -1, -1).flatten(0, 1)
+
+def _visible(logits: Tensor) -> Tensor:
+    """Which tokens each query attends to, (B, Q, T * S) bool.
+
+    Those inside its present mask, a logit of exactly 0 included. A query that would see nothing
+    sees everything.
+
+    Args:
+        logits: (B, Q, T, S) at the resolution of the tokens.
+    """
+    inside = (logits >= 0).flatten(2)
+    return inside | ~inside.any(-1, keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,13 +25,19 @@ class FrameFeaturesPixelDecoder(MSDeformAttnPixelDecoder):
     float32, as the released program's does under mixed precision.
 
     Args:
-        encoder: config of mmdet's ``Mask2FormerTransformerEncoder``.
+        encoder: config of mmdet's ``Mask2FormerTransformerEncoder``. ``type`` in its
+            ``layer_cfg.self_attn_cfg`` names the deformable attention, a
+            :class:`FusedDeformableAttention` by default.
         kwargs: the other arguments of ``MSDeformAttnPixelDecoder``.
     """
 
     def __init__(self, *, encoder: dict, **kwargs: Any) -> None:
         # mmdet reads the nested config by attribute
-        super().__init__(encoder=ConfigDict(encoder), **kwargs)
+        config = ConfigDict(copy.deepcopy(encoder))
+        attention = config.layer_cfg.self_attn_cfg.pop('type', 'FusedDeformableAttention')
+        super().__init__(encoder=config, **kwargs)
+        for layer in self.encoder.layers:
+            layer.self_attn = MODELS.build(dict(type=attention, **layer.self_attn_cfg))
 
     def forward(self, feats: Sequence[Tensor]) -> FrameFeatures:
         """Decodes frames one by one, without mixing them.

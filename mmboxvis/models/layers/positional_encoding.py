@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from mmdet.models.layers import SinePositionalEncoding
 from torch import Tensor
@@ -58,8 +60,32 @@ class SinePositionalEncoding3D(SinePositionalEncoding):
             raise ValueError(f'expected a mask of shape (B, T, h, w), got {tuple(mask.shape)}')
         counted = mask.logical_not()
         t, y, x = (self._axis_positions(counted, dim) for dim in (1, 2, 3))
-        code_yx = torch.cat([self._code(y, self.num_feats), self._code(x, self.num_feats)], -1)
-        return (code_yx + self._code(t, 2 * self.num_feats)).permute(0, 1, 4, 2, 3)
+        code = self._code_yx(y, x) + self._code(t, 2 * self.num_feats)
+        return code.permute(0, 1, 4, 2, 3)
+
+    def frame_code(self, size: Sequence[int], device: torch.device | None = None) -> Tensor:
+        """What (y, x) contributes where nothing is ignored.
+
+        With :meth:`time_code` it adds up to the code of a clip, and depends on no other frame.
+
+        Args:
+            size: (h, w).
+            device: where to put it.
+
+        Returns:
+            (2 * num_feats, h, w) float32.
+        """
+        counted = torch.ones(1, *size, dtype=torch.bool, device=device)
+        y, x = (self._axis_positions(counted, dim) for dim in (1, 2))
+        return self._code_yx(y, x)[0].permute(2, 0, 1)
+
+    def time_code(self, num_frames: int, device: torch.device | None = None) -> Tensor:
+        """What t contributes in a clip of T frames, (T, 2 * num_feats) float32."""
+        counted = torch.ones(num_frames, dtype=torch.bool, device=device)
+        return self._code(self._axis_positions(counted, 0), 2 * self.num_feats)
+
+    def _code_yx(self, y: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([self._code(y, self.num_feats), self._code(x, self.num_feats)], -1)
 
     def _axis_positions(self, counted: Tensor, dim: int) -> Tensor:
         positions = counted.cumsum(dim, dtype=torch.float32)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmboxvis.models.trackers import BaseTracker, Candidates, mask_quality_counts
 from mmboxvis.registry import TASK_UTILS
-from mmboxvis.structures import ClipPredictions, FrameFeatures, VideoPrediction
+from mmboxvis.structures import ClipPredictions, DecoderInputs, VideoPrediction
 from mmboxvis.structures.video_prediction import RLE
 
 from .track_masks import TrackMasks, encode_masks
@@ -82,9 +82,9 @@ class PredictedClip:
 class VideoPredictor:
     """Runs a model over a video of any length in bounded memory (paper section 3.3, inference).
 
-    Every frame passes backbone and pixel decoder once; a ring keeps the features of the frames
-    that later clips need. The query decoder runs once a clip, the tracker joins the clips, and
-    finished frames wait in a buffer at stride 4 until they are enlarged and encoded.
+    Every frame passes backbone and pixel decoder once; a ring keeps what the query decoder reads
+    of the frames that later clips need. The query decoder runs once a clip, the tracker joins the
+    clips, and finished frames wait in a buffer at stride 4 until they are enlarged and encoded.
 
     Which queries are worth encoding is known for sure only when the video ends. A video of up to
     ``buffer_frames`` frames is therefore encoded at the end, exactly; in a longer one each full
@@ -226,7 +226,7 @@ class VideoPredictor:
             ValueError: where a frame's size differs from the first one's.
         """
         position = position or StreamPosition()
-        ring: deque[FrameFeatures] = deque(maxlen=self.clip_length)
+        ring: deque[DecoderInputs] = deque(maxlen=self.clip_length)
         seen = position.seen - self.num_replayed(position)
         for image in frames:
             position = _checked_size(position, image, seen)
@@ -252,13 +252,15 @@ class VideoPredictor:
         """How many frames have to be read again to go on at a position."""
         return min(position.seen, self.clip_length)
 
-    def _encode_frame(self, image: np.ndarray) -> FrameFeatures:
+    def _encode_frame(self, image: np.ndarray) -> DecoderInputs:
         pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-        return self.model.student.encode_frames(self.model.data_preprocessor.frame(pixels))
+        network = self.model.student
+        features = network.encode_frames(self.model.data_preprocessor.frame(pixels))
+        return network.track_head.decoder_inputs(features)
 
-    def _predict_clip(self, ring: Iterable[FrameFeatures]) -> ClipPredictions:
-        features = FrameFeatures.cat(list(ring))
-        return self.model.student.track_head(features, len(features), last_only=True)[-1].clip(0)
+    def _predict_clip(self, ring: Iterable[DecoderInputs]) -> ClipPredictions:
+        inputs = DecoderInputs.cat(list(ring))
+        return self.model.student.track_head.decode(inputs, len(inputs), last_only=True)[-1].clip(0)
 
     def tracks_to_encode(self, *, at_end: bool) -> set[int]:
         """Tracks whose masks are needed if the video ends here, or may be when it ends later."""

@@ -1,0 +1,300 @@
+"""Multi-scale deformable attention for the CPU without the map of samples.
+
+F frames, Q queries, M heads, L levels, P points a level, D channels a head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmcv.ops import MultiScaleDeformableAttention
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmboxvis.registry import MODELS
+
+_SUM = 0  # torch's number of this mode of an embedding bag
+# Cells of zeros around a level. What is further out is moved to their rim, where a sample and
+# both its slopes are 0, as they are for any sample outside.
+_PAD = 2
+
+
+def sample_and_sum(
+    values: Tensor, shapes: Sequence[tuple[int, int]], x: Tensor, y: Tensor, weights: Tensor
+) -> Tensor:
+    """Weighted sum of bilinear samples (equation 3 of https://arxiv.org/abs/2010.04159).
+
+    A bilinear sample is a sum of four rows of ``values``, the result of a query and head thus one
+    of 4 * L * P rows: an embedding bag. torch sums bags without writing the rows out, where
+    ``grid_sample`` writes every sample and the weighting reads it again twice.
+
+    Args:
+        values: (F, S, M, D), the cells of all levels, row by row, level after level.
+        shapes: L pairs (h, w), S cells in all.
+        x: (F, Q, M, L, P), in cells of the level; 0 is the centre of the first one. Samples
+            outside are 0.
+        y: as ``x``.
+        weights: (F, Q, M, L, P).
+
+    Returns:
+        (F, Q, M * D).
+    """
+    return _SampleAndSum.apply(values, tuple(map(tuple, shapes)), x, y, weights)
+
+
+class _SampleAndSum(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        values: Tensor,
+        shapes: tuple[tuple[int, int], ...],
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor,
+    ) -> Tensor:
+        rows = _padded_rows(values, shapes)
+        x, x_low = _split(x, [w for _, w in shapes])
+        y, y_low = _split(y, [h for h, _ in shapes])
+        first = _first_rows(x_low, y_low, shapes)
+        steps = _corner_steps(shapes, values.shape[2], first.device)
+        below = y * weights
+        above = weights - below
+        corners = torch.stack([above - x * above, x * above, below - x * below, x * below], -1)
+        bags = (first[..., None] + steps).flatten(3).flatten(0, 2)
+        out = F.embedding_bag(
+            bags, rows, per_sample_weights=corners.flatten(3).flatten(0, 2), mode='sum'
+        )
+        ctx.shapes, ctx.values_shape = shapes, values.shape
+        ctx.save_for_backward(rows, x, y, weights, first)
+        return out.view(*first.shape[:2], first.shape[2] * rows.shape[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        rows, x, y, weights, first = ctx.saved_tensors
+        grad = grad.reshape(-1, rows.shape[1])
+        grad_values = None
+        if ctx.needs_input_grad[0]:
+            grad_values = _grad_values(grad, x, y, weights, first, ctx.shapes, ctx.values_shape)
+        grad_x = grad_y = grad_weights = None
+        if any(ctx.needs_input_grad[2:]):
+            steps = _corner_steps(ctx.shapes, ctx.values_shape[2], first.device)
+            dots = _dots(grad, rows, first[..., None] + steps).unbind(-1)
+            right_above, right_below = dots[1] - dots[0], dots[3] - dots[2]
+            sample_above = torch.addcmul(dots[0], x, right_above)
+            down = torch.addcmul(dots[2], x, right_below) - sample_above
+            grad_weights = torch.addcmul(sample_above, y, down)
+            grad_y = weights * down
+            grad_x = weights * torch.lerp(right_above, right_below, y)
+        return grad_values, None, grad_x, grad_y, grad_weights
+
+
+def _padded_rows(values: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+    """The cells with a frame of zeros around each level, which is what samples outside read.
+
+    Args:
+        values: (F, S, M, D).
+        shapes: of the levels.
+
+    Returns:
+        (F * S' * M, D), cells of the padded levels, row by row, the heads of a cell together.
+    """
+    num_cells = _padded_sizes(shapes)
+    rows = values.new_zeros(len(values), sum(num_cells), *values.shape[2:])
+    for level, padded, (h, w) in zip(
+        values.split([h * w for h, w in shapes], 1), rows.split(num_cells, 1), shapes
+    ):
+        inner = padded.unflatten(1, (h + 2 * _PAD, w + 2 * _PAD))[:, _PAD:-_PAD, _PAD:-_PAD]
+        inner.copy_(level.unflatten(1, (h, w)))
+    return rows.flatten(0, 2)
+
+
+def _padded_sizes(shapes: Sequence[tuple[int, int]]) -> list[int]:
+    return [(h + 2 * _PAD) * (w + 2 * _PAD) for h, w in shapes]
+
+
+def _split(positions: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """How far each position is past the cell before it, 0 to 1, and that cell."""
+    end = positions.new_tensor(lengths)[:, None] + (_PAD - 1)
+    inside = torch.clamp(positions, torch.full_like(end, -_PAD), end)
+    low = torch.minimum(inside.floor(), end - 1)
+    return inside - low, low
+
+
+def _first_rows(x_low: Tensor, y_low: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
+    """Row of the upper left of the four cells around each sample, (F, Q, M, L, P) int32."""
+    num_frames, num_heads = x_low.shape[0], x_low.shape[2]
+    widths = [w + 2 * _PAD for _, w in shapes]
+    num_cells = _padded_sizes(shapes)
+    starts = [sum(num_cells[:i]) + _PAD * (width + 1) for i, width in enumerate(widths)]
+    # whole numbers are exact in float32 as long as a frame has fewer than 2 ** 24 of them
+    cells = torch.addcmul(x_low, y_low, x_low.new_tensor(widths)[:, None])
+    cells = (cells + x_low.new_tensor(starts)[:, None]).int()
+    frames = torch.arange(num_frames, dtype=torch.int32, device=x_low.device)
+    heads = torch.arange(num_heads, dtype=torch.int32, device=x_low.device)
+    return (
+        cells * num_heads
+        + (frames[:, None] * (sum(num_cells) * num_heads) + heads)[:, None, :, None, None]
+    )
+
+
+def _corner_steps(
+    shapes: Sequence[tuple[int, int]], num_heads: int, device: torch.device
+) -> Tensor:
+    """Rows from the upper left cell to all four, (L, 1, 4) int32."""
+    steps = [[0, 1, w + 2 * _PAD, w + 2 * _PAD + 1] for _, w in shapes]
+    return torch.tensor(steps, dtype=torch.int32, device=device)[:, None] * num_heads
+
+
+def _dots(grad: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
+    """Inner products of a bag's gradient with each of its rows.
+
+    Args:
+        grad: (B, D), of each bag's sum.
+        rows: (R, D).
+        indices: B * n row numbers in the order of the bags.
+
+    Returns:
+        As ``indices``.
+    """
+    num_rows = indices.numel() // len(grad)
+    bags = torch.arange(len(grad), dtype=torch.int32, device=grad.device)
+    dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        grad.contiguous(),
+        rows,
+        indices.flatten(),
+        bags * num_rows,
+        bags[:, None].expand(-1, num_rows).flatten(),
+        _SUM,
+    )
+    return dots.view(indices.shape)
+
+
+def _grad_values(
+    grad: Tensor,
+    x: Tensor,
+    y: Tensor,
+    weights: Tensor,
+    first: Tensor,
+    shapes: Sequence[tuple[int, int]],
+    values_shape: torch.Size,
+) -> Tensor:
+    """Gradient of the values: each sample's, sorted by cell, is once more a sum of bags.
+
+    The corners of a sample differ by fixed steps, so that one order serves all four: the sums at
+    the upper left cell are moved to the corner afterwards.
+
+    Args:
+        grad: (F * Q * M, D), of the result.
+        x: as :func:`_split` returns it, like ``y``.
+        y: see ``x``.
+        weights: (F, Q, M, L, P).
+        first: see :func:`_first_rows`.
+        shapes: of the levels.
+        values_shape: (F, S, M, D).
+    """
+    num_frames, _, num_heads, _ = values_shape
+    num_cells = _padded_sizes(shapes)
+    found, order = first.flatten().sort()
+    starts = torch.searchsorted(
+        found,
+        torch.arange(
+            num_frames * sum(num_cells) * num_heads, dtype=torch.int32, device=found.device
+        ),
+        out_int32=True,
+    )
+    bags = (order // (first.shape[3] * first.shape[4])).int()
+    x, y, weights = (values.flatten()[order] for values in (x, y, weights))
+    below = y * weights
+    above = weights - below
+    right_above, right_below = x * above, x * below
+    sums = [
+        F.embedding_bag(bags, grad, starts, per_sample_weights=corner, mode='sum')
+        .view(num_frames, -1, num_heads, grad.shape[1])
+        .split(num_cells, 1)
+        for corner in (above - right_above, right_above, below - right_below, right_below)
+    ]
+    levels = []
+    for (h, w), *corners in zip(shapes, *sums):
+        a, b, c, d = (
+            corner.unflatten(1, (h + 2 * _PAD, w + 2 * _PAD))[:, 1:-_PAD, 1:-_PAD]
+            for corner in corners
+        )
+        level = a[:, 1:, 1:] + b[:, 1:, :-1] + c[:, :-1, 1:] + d[:, :-1, :-1]
+        levels.append(level.flatten(1, 2))
+    return torch.cat(levels, 1)
+
+
+@MODELS.register_module()
+class FusedDeformableAttention(MultiScaleDeformableAttention):
+    """mmcv's ``MultiScaleDeformableAttention``, faster on the CPU.
+
+    Parameters, their names, arguments and result are mmcv's. On the CPU it takes
+    :func:`sample_and_sum`; everywhere else, and for reference boxes, it is mmcv's own, with its
+    kernel for the GPU.
+    """
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor | None = None,
+        value: Tensor | None = None,
+        identity: Tensor | None = None,
+        query_pos: Tensor | None = None,
+        key_padding_mask: Tensor | None = None,
+        reference_points: Tensor | None = None,
+        spatial_shapes: Tensor | None = None,
+        level_start_index: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """See mmcv; ``spatial_shapes`` may also be a list of pairs (h, w) here."""
+        assert reference_points is not None and spatial_shapes is not None
+        if query.device.type != 'cpu' or reference_points.shape[-1] != 2:
+            return super().forward(
+                query,
+                key,
+                value,
+                identity,
+                query_pos=query_pos,
+                key_padding_mask=key_padding_mask,
+                reference_points=reference_points,
+                spatial_shapes=spatial_shapes,
+                level_start_index=level_start_index,
+                **kwargs,
+            )
+        value = query if value is None else value
+        identity = query if identity is None else identity
+        query = query if query_pos is None else query + query_pos
+        if not self.batch_first:
+            query, value = query.transpose(0, 1), value.transpose(0, 1)
+        values = self.value_proj(value)
+        if key_padding_mask is not None:
+            values = values.masked_fill(key_padding_mask[..., None], 0.0)
+        shapes = [tuple(shape) for shape in torch.as_tensor(spatial_shapes).tolist()]
+        x, y = self._positions(query, reference_points, shapes)
+        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        out = sample_and_sum(
+            values.unflatten(-1, (self.num_heads, -1)), shapes, x, y, weights.view(x.shape)
+        )
+        out = self.output_proj(out)
+        return self.dropout(out if self.batch_first else out.transpose(0, 1)) + identity
+
+    def _positions(
+        self, query: Tensor, reference_points: Tensor, shapes: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Columns x and rows y of all samples in cells, (F, Q, M, L, P) each."""
+        size = reference_points.new_tensor([(w, h) for h, w in shapes])
+        origin = (reference_points * size - 0.5)[:, :, None, :, None]
+        weight, bias = self.sampling_offsets.weight, self.sampling_offsets.bias
+        # offsets of a cell's width, x and y in turn; apart they are contiguous
+        x, y = (
+            F.linear(query, weight[i::2], bias[i::2]).unflatten(
+                -1, (self.num_heads, self.num_levels, self.num_points)
+            )
+            + origin[..., i]
+            for i in (0, 1)
+        )
+        return x, y
