@@ -11,6 +11,7 @@ from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmboxvis.models.losses import ProjectionLoss
 from mmboxvis.registry import MODELS, TASK_UTILS
 from mmboxvis.structures import AffinityPairs, ClipPredictions, ClipTargets, PseudoMasks
 
@@ -94,12 +95,14 @@ class _MatchedTruth:
 
     Attributes:
         box_masks: (sum n, T, H, W).
+        box_projections: theirs, see :meth:`ProjectionLoss.project_boxes`.
         confident: (m,) int64, the instances whose pseudo masks supervise.
         pseudo_masks: (m, T, H, W), theirs, or ``None`` without a teacher.
         pairs: one a clip, or ``None`` without a pairwise loss.
     """
 
     box_masks: Tensor
+    box_projections: tuple[Tensor, Tensor]
     confident: Tensor | None
     pseudo_masks: Tensor | None
     pairs: list[AffinityPairs] | None
@@ -112,6 +115,7 @@ class _MatchedTruth:
         confident: Sequence[Tensor] | None,
         pairs: Sequence[AffinityPairs] | None,
         matched: LayerMatches,
+        loss_proj: ProjectionLoss,
     ) -> _MatchedTruth:
         """Brings the truth into the order of the matches."""
 
@@ -130,7 +134,9 @@ class _MatchedTruth:
                 clip if len(gt) == len(target) else clip.select(gt)
                 for clip, target, (_, gt) in zip(pairs, targets, matched)
             ]
-        return cls(in_order([t.box_masks for t in targets]), kept, pseudo_masks, clip_pairs)
+        box_masks = in_order([t.box_masks for t in targets])
+        projections = loss_proj.project_boxes(box_masks)
+        return cls(box_masks, projections, kept, pseudo_masks, clip_pairs)
 
 
 def _name_layers(layers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -201,11 +207,16 @@ class BoxSupervisedCriterion(_Criterion):
         for prediction, matched in zip(predictions, matches, strict=True):
             # matches come in the order of the instances, so with N <= Q all layers share the truth
             if truth is None or len(truth.box_masks) < sum(map(len, targets)):
-                truth = _MatchedTruth.of(targets, pseudo, confident, pairs, matched)
+                truth = _MatchedTruth.of(targets, pseudo, confident, pairs, matched, self.loss_proj)
             masks = _matched_masks(prediction.mask_logits, matched)
             losses = dict(
                 loss_cls=self._loss_cls(prediction.cls_logits, targets, matched),
-                loss_proj=self.loss_proj(masks, truth.box_masks, avg_factor=num_instances),
+                loss_proj=self.loss_proj(
+                    masks,
+                    truth.box_masks,
+                    avg_factor=num_instances,
+                    box_projections=truth.box_projections,
+                ),
             )
             if self.loss_pair is not None and truth.pairs is not None:
                 losses['loss_pair'] = self._pair_loss(self.loss_pair, masks, matched, truth.pairs)

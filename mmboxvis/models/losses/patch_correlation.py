@@ -68,9 +68,11 @@ class _Axis(NamedTuple):
 
     def cell_range(self) -> range:
         """Native cells, counted from the block's first, that its patches touch."""
-        cells, weights = self.taps(self.patch_pixels())
-        touched = cells[weights > 0]
-        return range(int(touched.min()), int(touched.max()) + 1)
+        # a tap lies at (2 p + 1 - scale) / (2 scale); the second of its cells only if not exact
+        first, last = (
+            2 * pixel + 1 - self.scale for pixel in (self.start, self.start + self.pixels - 1)
+        )
+        return range(first // (2 * self.scale), -(-last // (2 * self.scale)) + 1)
 
     def products(self, shift: int) -> tuple[Tensor, Tensor, Tensor]:
         """Writes the product of each pixel and the one ``shift`` further as products of cells.
@@ -232,6 +234,7 @@ class PatchCorrelation:
             _Axis.create(scales[1], stride, patch_size),
         )
         self._vectors = features.permute(0, 2, 3, 1).flatten(0, 2).contiguous()
+        self._window = self._patch_means()
         self._inverse_norms = self._compute_inverse_norms(len(features))
 
     def __call__(
@@ -267,8 +270,10 @@ class PatchCorrelation:
 
         rows = rows._replace(shifts=-self.stride * rows.shifts)  # from here on in pixels
         slots = numbers.new_empty(active.numel())
-        values, count = [], 0
+        values, count = [self._vectors.new_zeros(0, len(offsets), nodes_y * nodes_x)], 0
         for phase, members in self._by_phase(rows.shifts):
+            if not len(members):
+                continue
             member, block_y, block_x = active[members].nonzero().unbind(1)
             blocks = _Blocks(members[member], block_y, block_x)
             place = (blocks.row * grid[0] + block_y) * grid[1] + block_x
@@ -313,7 +318,7 @@ class PatchCorrelation:
         device = blocks.row.device
         steps = tuple((self.stride * dy, self.stride * dx) for _, dx, dy in offsets)
         step = torch.tensor(steps, device=device)
-        window = self._window(device)
+        window = self._window
         pixels = self._axes[0].patch_pixels().to(device)
         result = [self._vectors.new_zeros(0, len(offsets), window.shape[1])]
         for part, maps in self._expand(self._axes, rows, steps, phase, blocks):
@@ -366,7 +371,9 @@ class PatchCorrelation:
         numbers = needed.view(-1).nonzero().squeeze(1)
         slots = keys.new_empty(needed.numel())
         slots[numbers] = torch.arange(len(numbers), device=numbers.device)
-        row, y, x = torch.unravel_index(numbers, needed.shape)
+        lines = numbers.div(extent[1], rounding_mode='floor')
+        row = lines.div(extent[0], rounding_mode='floor')
+        y, x = lines - row * extent[0], numbers - lines * extent[1]
 
         table = self._multiply_cells(rows, recipe, (row, y + starts[0], x + starts[1]))
         shape = (len(steps), axes[0].pixels, axes[1].pixels)
@@ -413,8 +420,9 @@ class PatchCorrelation:
         index = lines * (width + span + 1) + (x.clamp(-span, width) + span)[..., None]
         return self._inverse_norms.index_select(0, index.flatten()).view(*index.shape, span)
 
-    def _window(self, device: torch.device) -> Tensor:
+    def _patch_means(self) -> Tensor:
         """(pixels of a block's patches, nodes of a block): takes the mean of each patch."""
+        device = self._vectors.device
         masks = []
         for axis in self._axes:
             first = torch.arange(axis.nodes, device=device) * self.stride

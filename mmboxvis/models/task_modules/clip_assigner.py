@@ -6,6 +6,7 @@ the padded input, P points.
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from .match_costs import point_bce_cost, point_dice_cost
 
 Assignment = tuple[Tensor, Tensor]
 LayerCost = Callable[[Tensor, Tensor], Tensor]
+
+_MOST_VALUES = 2**20  # logits, or values at points, of the layers that are handled at once
 
 
 def hungarian(costs: Tensor) -> list[Assignment]:
@@ -66,9 +69,10 @@ class ClipAssigner(ABC):
     Subclasses say what a pair costs (:meth:`_layer_cost`); this class runs it over the layers, in
     float32 and without gradient, and solves the assignments.
 
-    The layers are walked one by one for the sake of memory: the point terms hold about
+    Large layers are walked one by one for the sake of memory: the point terms hold about
     4 * Q * T * P floats for a layer (60 MB with 100 queries, 3 frames and 12544 points), which
-    would be 600 MB for ten layers at once. What concerns the targets is computed once for all.
+    would be 600 MB for ten layers at once. Small ones go together, for there the number of calls
+    counts. What concerns the targets is computed once for all.
 
     Args:
         cls_weight: weight of the class cost.
@@ -158,11 +162,17 @@ class ClipAssigner(ABC):
             A function from float32 (Q, K+1) and (Q, T, h, w) to costs (Q, N).
         """
 
-    @staticmethod
-    def _run(layer_cost: LayerCost, cls_logits: Tensor, mask_logits: Tensor) -> Tensor:
-        return torch.stack(
-            [layer_cost(cls.float(), masks.float()) for cls, masks in zip(cls_logits, mask_logits)]
-        )
+    def _run(self, layer_cost: LayerCost, cls_logits: Tensor, mask_logits: Tensor) -> Tensor:
+        """Costs (L, Q, N) of L layers, as many at once as ``_MOST_VALUES`` allows."""
+        num_layers, num_queries, num_frames, *size = mask_logits.shape
+        a_layer = num_queries * num_frames * max(math.prod(size), self.num_points)
+        layers = max(_MOST_VALUES // max(a_layer, 1), 1)
+        # what a query costs does not depend on the others, so layers are just more queries
+        parts = [
+            layer_cost(cls.flatten(0, 1).float(), masks.flatten(0, 1).float())
+            for cls, masks in zip(cls_logits.split(layers), mask_logits.split(layers))
+        ]
+        return torch.cat(parts).unflatten(0, (num_layers, num_queries))
 
     def _draw_points(self, device: torch.device) -> Tensor:
         return torch.rand(self.num_points, 2, device=device)
