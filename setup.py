@@ -90,6 +90,7 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         'onedl': read_requirements('mminstall'),
+        'loggers': read_requirements('loggers'),
         'tests': read_requirements('tests'),
     },
     cmdclass={'build_py': BuildWithMim},

@@ -75,6 +75,7 @@ def test_train_resume_test_score_submit(config: Path, tmp_path: Path) -> None:
     _run(
         sys.executable, 'tools/test.py', config, checkpoint,
         '--work-dir', tmp_path / 'test', '--out', out, '--show-dir', tmp_path / 'shown',
+        '--report', tmp_path / 'report.html',
     )  # fmt: skip
     metrics = json.loads((tmp_path / 'test' / 'metrics.json').read_text())
     truth = json.loads((config.parent / 'data/val/instances.json').read_text())
@@ -85,6 +86,8 @@ def test_train_resume_test_score_submit(config: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(out.with_suffix('.zip')) as archive:
         assert json.loads(archive.read('results.json')) == results
     assert len(list((tmp_path / 'shown').iterdir())) == len(truth['videos'])
+    page = (tmp_path / 'report.html').read_text()
+    assert f'<dt>AP</dt><dd>{100 * metrics["AP"]:.1f}</dd>' in page and 'class="clip"' in page
 
 
 REPORTER = """

@@ -233,6 +233,8 @@ def test_wheel_from_source_distribution_is_complete(source: Path, tmp_path: Path
             if '.mim' not in relative.parts:
                 packed_as = relative if folder == 'mmboxvis' else Path('mmboxvis/.mim', relative)
                 assert packed_as.as_posix() in names
+    for path in (ROOT / 'mmboxvis/visualization/templates').iterdir():
+        assert f'mmboxvis/visualization/templates/{path.name}' in names
     assert 'mmboxvis/.mim/model-index.yml' in names
     assert 'mmboxvis/.mim/tools/dist_train.sh' in names
     assert not [name for name in names if name.startswith(('tests', 'tools', 'configs'))]
@@ -670,6 +672,16 @@ def test_format_only_writes_somewhere(
     cfg = merged(test_tool, config, checkpoint, '--format-only', '--work-dir', 'here')
     assert cfg.test_evaluator.format_only is True
     assert cfg.test_evaluator.outfile_prefix == 'here/results'
+
+
+def test_report_needs_results_and_scores(
+    test_tool: ModuleType, config: Path, checkpoint: Path
+) -> None:
+    cfg = merged(test_tool, config, checkpoint, '--report', 'a.html', '--work-dir', 'here')
+    assert cfg.test_evaluator.outfile_prefix == 'here/results'
+    assert cfg.test_evaluator.format_only is False
+    with pytest.raises(UsageError, match='--report needs scores'):
+        merged(test_tool, config, checkpoint, '--report', 'a.html', '--format-only')
 
 
 def test_results_of_several_metrics_have_several_names(test_tool: ModuleType) -> None:

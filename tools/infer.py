@@ -64,6 +64,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--score-thr', type=float, default=0.3, help='least score of what is drawn (0-1)'
     )
+    parser.add_argument('--boxes', action='store_true', help='draw the boxes around masks, too')
+    parser.add_argument(
+        '--trails', type=int, default=0, metavar='N', help='draw the centres of the last N frames'
+    )
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
     parser.add_argument('--no-video', action='store_true', help='write no overlay.mp4')
     parser.add_argument(
@@ -166,7 +170,12 @@ def run_all(args: argparse.Namespace) -> None:
     written = [segmenter.write_json(args.out / 'results.json'), args.out / 'video.json']
     write_json(written[1], describe(segmenter, args, speed))
     if not args.no_video:
-        drawn = run.overlays(segmenter.classes, score_thr=args.score_thr)
+        drawn = run.overlays(
+            segmenter.classes,
+            score_thr=args.score_thr,
+            trail_length=args.trails,
+            show_boxes=args.boxes,
+        )
         frames = track(drawn, 'Drawing', run.num_frames)
         fps = run.source.fps or DEFAULT_FPS
         written.append(write_video(args.out / 'overlay.mp4', frames, fps))

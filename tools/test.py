@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.runner import Runner
 
 from mmboxvis._cli import (
     UsageError,
@@ -20,6 +21,7 @@ from mmboxvis._cli import (
     require_checkpoint,
     write_json,
 )
+from mmboxvis.evaluation import VISMetric
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -40,6 +42,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--show-dir', metavar='DIR', help='write each video with its tracks drawn, into DIR'
     )
+    parser.add_argument(
+        '--report',
+        metavar='FILE.html',
+        help='write a page with scores, curves, errors and clips; it needs no server',
+    )
     parser.add_argument('--metrics-out', metavar='FILE.json', help='default: WORK_DIR/metrics.json')
     return parser.parse_args(argv)
 
@@ -54,6 +61,10 @@ def merge_args(args: argparse.Namespace) -> Config:
     require_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     cfg.resume = False
+    if args.report is not None and args.format_only:
+        raise UsageError('--report needs scores, and --format-only computes none')
+    if args.report is not None and args.out is None:
+        args.out = str(Path(cfg.work_dir) / 'results.json')
     write_results(cfg, args.out, args.format_only)
     if args.show_dir is not None:
         show_videos(cfg, args.show_dir)
@@ -107,6 +118,23 @@ def show_videos(cfg: Config, folder: str) -> None:
     cfg.custom_hooks = hooks
 
 
+def report(runner: Runner, path: str, title: str) -> None:
+    """Write the HTML report of the results that the first VISMetric has written.
+
+    Args:
+        runner: After the test.
+        path: Of the page.
+        title: Its heading.
+    """
+    # only here: drawing takes libraries that a test does not need
+    from mmboxvis.visualization import write_report
+
+    metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, VISMetric))
+    images = runner.test_dataloader.dataset.data_prefix['img']
+    write_report(images, metric.ann_file, f'{metric.outfile_prefix}.json', path, title=title)
+    print(f'Wrote {path}')
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Test."""
     args = parse_args(argv)
@@ -124,6 +152,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_json(target, {**metrics, 'test_seconds': round(seconds, 2)})
         print('  '.join(f'{name} {value:.4f}' for name, value in metrics.items() if value >= 0))
         print(f'Wrote {target}')
+        if args.report is not None:
+            report(runner, args.report, Path(args.config).stem)
 
 
 if __name__ == '__main__':

@@ -258,6 +258,7 @@ class VideoRun:
         score_thr: float = 0.3,
         frames: Iterable[np.ndarray] | None = None,
         trail_length: int = 0,
+        show_boxes: bool = False,
         min_side: int | None = 256,
     ) -> Iterator[np.ndarray]:
         """Reads the frames once more and draws the tracks over them, with their final scores."""
@@ -271,6 +272,7 @@ class VideoRun:
             track_ids=shown.track_ids,
             class_names=class_names,
             trail_length=trail_length,
+            show_boxes=show_boxes,
             min_side=min_side,
         )
 

@@ -283,6 +283,7 @@ class VideoSegmenter:
         fps: float | None = None,
         frames: Iterable[np.ndarray] | None = None,
         trail_length: int = 0,
+        show_boxes: bool = False,
     ) -> Path:
         """Writes the last video with its tracks drawn over it; the frames are read again.
 
@@ -293,13 +294,18 @@ class VideoSegmenter:
                 it does not tell.
             frames: the frames, where the source was an iterator of too many to keep.
             trail_length: number of earlier centres drawn behind each track.
+            show_boxes: whether the boxes around the masks are drawn as well.
 
         Raises:
             FrameError: where the frames cannot be read again.
             ValueError: before the first frame of a video.
         """
         drawn = self.run.overlays(
-            self.classes, score_thr=score_thr, frames=frames, trail_length=trail_length
+            self.classes,
+            score_thr=score_thr,
+            frames=frames,
+            trail_length=trail_length,
+            show_boxes=show_boxes,
         )
         return write_video(path, drawn, fps or self.run.source.fps or _DEFAULT_FPS)
 

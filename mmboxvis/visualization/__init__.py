@@ -5,6 +5,7 @@ from .comparison import comparison_sheet, comparison_video
 from .curves import plot_training_log
 from .error_plot import plot_errors
 from .overlay import draw_tracks, overlay_frames, track_color
+from .report import write_report
 from .sheet import (
     SheetSection,
     contact_sheet,
@@ -34,5 +35,6 @@ __all__ = [
     'sheet_from_json',
     'stack_sections',
     'track_color',
+    'write_report',
     'write_video',
 ]

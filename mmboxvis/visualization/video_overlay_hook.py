@@ -43,6 +43,7 @@ class VideoOverlayHook(Hook):
         during_val: whether videos of the validations between training are written as well; a
             later validation replaces the files of an earlier one.
         trail_length: number of earlier centres drawn behind each track.
+        show_boxes: whether the boxes around the masks are drawn as well.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class VideoOverlayHook(Hook):
         as_video: bool = True,
         during_val: bool = False,
         trail_length: int = 0,
+        show_boxes: bool = False,
     ) -> None:
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.score_thr = score_thr
@@ -62,6 +64,7 @@ class VideoOverlayHook(Hook):
         self.as_video = as_video
         self.during_val = during_val
         self.trail_length = trail_length
+        self.show_boxes = show_boxes
         self._video_of_name: dict[str, int] = {}
 
     def before_test(self, runner: Runner) -> None:
@@ -152,6 +155,7 @@ class VideoOverlayHook(Hook):
             track_ids=prediction.track_ids[shown],
             class_names=classes,
             trail_length=self.trail_length,
+            show_boxes=self.show_boxes,
         )
 
 
