@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import platform
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from pycocotools import mask as mask_utils
 
+from mmboxvis.files import StrPath, whole_files
 from mmboxvis.version import __version__
 
 from .bvisd import bvisd_categories, merge_into_bvisd, split_training_json
@@ -24,7 +24,6 @@ from .json_stream import (
     AnnotationFile,
     JsonStream,
     OnBytes,
-    StrPath,
     read_annotation_file,
     without_gc,
     write_json_stream,
@@ -512,10 +511,7 @@ def _write(
     out_dir: Path, outputs: Iterable[tuple[str, dict[str, Any]]], manifest: dict[str, Any]
 ) -> None:
     """Writes everything aside, then moves it into place, the manifest last."""
-    out_dir.mkdir(parents=True, exist_ok=True)
-    aside = out_dir / f'.build_bvisd.{os.getpid()}'
-    try:
-        aside.mkdir()
+    with whole_files(out_dir, overwrite=True, last=MANIFEST) as aside:
         for name, members in outputs:
             counted = _Counted(members['annotations'])
             written = write_json_stream(aside / name, dict(members, annotations=iter(counted)))
@@ -525,13 +521,8 @@ def _write(
         write_json_stream(aside / MANIFEST, manifest)
         stale = _listed_in(out_dir / MANIFEST) - manifest['outputs'].keys()
         # without a manifest, the folder does not claim to be whole while files are moved
-        (out_dir / MANIFEST).unlink(missing_ok=True)
-        for name in (*manifest['outputs'], MANIFEST):
-            os.replace(aside / name, out_dir / name)
-        for name in stale:
+        for name in (MANIFEST, *stale):
             (out_dir / name).unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _listed_in(manifest: Path) -> set[str]:

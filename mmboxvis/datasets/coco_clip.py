@@ -11,6 +11,8 @@ from .box_video import BoxVideo
 from .categories import COCO_CLASSES
 from .video_json import AnnotationError, read_json
 
+_TRACK_KEYS = dict(image_id='video_id', bbox='bboxes', segmentation='segmentations')
+
 
 @DATASETS.register_module()
 class CocoClips(BoxVideo):
@@ -41,13 +43,18 @@ class CocoClips(BoxVideo):
                 f"{self.ann_file}: expected a list 'images'; is this a json in COCO layout?"
             )
         return dict(
-            videos=[_as_video(image) for image in images],
+            videos=[image_as_video(image) for image in images],
             categories=content.get('categories'),
-            annotations=_as_tracks(annotations) if isinstance(annotations, list) else None,
+            annotations=(
+                [annotation_as_track(entry) for entry in annotations]
+                if isinstance(annotations, list)
+                else None
+            ),
         )
 
 
-def _as_video(image: Any) -> Any:
+def image_as_video(image: Any) -> Any:
+    """An entry of COCO's ``images`` as a video of one frame; what is no object stays as it is."""
     if not isinstance(image, dict):
         return image
     name = image.get('file_name')
@@ -60,17 +67,12 @@ def _as_video(image: Any) -> Any:
     )
 
 
-def _as_tracks(annotations: list[Any]) -> list[Any]:
-    """COCO annotations as tracks of one frame."""
-    renamed = dict(image_id='video_id', bbox='bboxes', segmentation='segmentations')
-    tracks = []
-    for annotation in annotations:
-        if not isinstance(annotation, dict):
-            tracks.append(annotation)
-            continue
-        track = {renamed.get(key, key): value for key, value in annotation.items()}
-        for key in ('bboxes', 'segmentations'):
-            if key in track:
-                track[key] = [track[key]]
-        tracks.append(track)
-    return tracks
+def annotation_as_track(annotation: Any) -> Any:
+    """A COCO annotation as a track of one frame; what is no object stays as it is."""
+    if not isinstance(annotation, dict):
+        return annotation
+    track = {_TRACK_KEYS.get(key, key): value for key, value in annotation.items()}
+    for key in ('bboxes', 'segmentations'):
+        if key in track:
+            track[key] = [track[key]]
+    return track

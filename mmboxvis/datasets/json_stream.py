@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple, NoReturn
 
 from mmboxvis.files import StrPath, whole_file
 
-from .coco_clip import _as_tracks, _as_video
+from .coco_clip import annotation_as_track, image_as_video
 from .video_json import AnnotationError
 
 OnBytes = Callable[[int], None]
@@ -238,7 +238,7 @@ class AnnotationFile:
         """Reads the file again and yields its annotations in YouTube-VIS layout, in order."""
         for key, value, position in JsonStream(self.path, on_bytes=on_bytes):
             if key == 'annotations' and position is not None:
-                yield _as_tracks([value])[0] if self.layout == 'image' else value
+                yield annotation_as_track(value) if self.layout == 'image' else value
 
 
 def read_annotation_file(path: StrPath, *, on_bytes: OnBytes | None = None) -> AnnotationFile:
@@ -267,7 +267,7 @@ def read_annotation_file(path: StrPath, *, on_bytes: OnBytes | None = None) -> A
     found.missing = tuple(key for key in needed if key not in stream.list_keys)
     found.videos = entries[listed]
     if found.layout == 'image':
-        found.videos = [_as_video(image) for image in found.videos]
+        found.videos = [image_as_video(image) for image in found.videos]
     found.categories = entries['categories']
     for key in needed:
         found.others.pop(key, None)

@@ -18,8 +18,8 @@ import numpy as np
 BoxSource = Literal['box', 'mask']
 EmptyBoxes = Literal['error', 'absent']
 
-# a box may leave the frame by this much without a warning: rounding of floats
-_SLACK = 0.5
+BOX_SLACK = 0.5
+"""A box may leave the frame by so many pixels without a warning: rounding of floats."""
 
 
 class AnnotationError(ValueError):
@@ -86,6 +86,24 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def clip_xywh(xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cuts boxes to their frames.
+
+    Args:
+        xywh: (F, 4) float64, boxes as they stand in files.
+        sizes: (F, 2), width and height of the frame of each.
+
+    Returns:
+        (F, 4) xyxy, zero where nothing is left; (F,) bool: something is left; (F,) bool: something
+        is left, and more than :data:`BOX_SLACK` was cut off.
+    """
+    corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
+    clipped = corners.clip(0, np.tile(sizes, 2))
+    inside = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
+    cut = np.any(np.abs(clipped - corners) > BOX_SLACK, axis=1)
+    return clipped * inside[:, None], inside, cut & inside
+
+
 @dataclass
 class VideoJsonReader:
     """Turns a loaded YouTube-VIS json into one checked record a video.
@@ -125,7 +143,7 @@ class VideoJsonReader:
             where = f'categories[{index}]'
             key, name = self._id(category, 'id', where), self._get(category, 'name', where)
             if key in found or name in found.values():
-                self._fail(
+                self.fail(
                     where,
                     f'id {key} or name {name!r} is used twice; ids and names must be unique',
                 )
@@ -145,7 +163,7 @@ class VideoJsonReader:
             where = f'videos[{index}]'
             key = self._id(video, 'id', where)
             if key in seen:
-                self._fail(where, f'video id {key} is used twice; video ids must be unique')
+                self.fail(where, f'video id {key} is used twice; video ids must be unique')
             seen.add(key)
             names = self._file_names(video, f'video {key}')
             fallback = str(Path(names[0]).parent)
@@ -179,28 +197,31 @@ class VideoJsonReader:
             key = self._id(annotation, 'id', f'annotations[{index}]')
             where = f'annotation {key}'
             if key in seen:
-                self._fail(where, 'id is used twice; annotation ids must be unique in the file')
+                self.fail(where, 'id is used twice; annotation ids must be unique in the file')
             seen.add(key)
             video = by_id.get(self._id(annotation, 'video_id', where))
             if video is None:
-                self._fail(where, f'video_id {annotation["video_id"]} is not among the videos')
+                self.fail(where, f'video_id {annotation["video_id"]} is not among the videos')
             category = self._id(annotation, 'category_id', where)
             if category not in label_of:
-                self._fail(where, f'category_id {category} is not among the categories')
+                self.fail(where, f'category_id {category} is not among the categories')
             label = None if annotation.get('iscrowd', 0) else label_of[category]
             tracks.append(self._track(annotation, video, label))
         boxes, valid = self._boxes(tracks)
         self._warn()
-        return self._gather(videos, tracks, boxes, valid)
+        return self.gather(videos, tracks, boxes, valid)
 
-    def _gather(
+    def gather(
         self,
         videos: Sequence[Mapping[str, Any]],
         tracks: Sequence[_Track],
         boxes: np.ndarray,
         valid: np.ndarray,
     ) -> dict[int, VideoInstances]:
-        """Cuts the boxes of the whole file (frames of all tracks in a row) by video."""
+        """Cuts the boxes of the whole file (frames of all tracks in a row) by video.
+
+        A subclass that only asks whether a file can be read may return nothing here.
+        """
         rows: dict[int, list[tuple[_Track, slice]]] = {video['id']: [] for video in videos}
         start = 0
         for track in tracks:
@@ -251,9 +272,9 @@ class VideoJsonReader:
                 if name == 'bboxes'
                 else "set box_source='box' and load_masks=False to train from boxes only"
             )
-            self._fail(where, f'has no list {name!r}; {hint}')
+            self.fail(where, f'has no list {name!r}; {hint}')
         if len(entries) != length:
-            self._fail(
+            self.fail(
                 where,
                 f'{name!r} has {len(entries)} entries, but the video has {length} frames; write '
                 'one entry a frame, null where the instance is not seen',
@@ -283,18 +304,11 @@ class VideoJsonReader:
         sizes = np.array([(t.video['width'], t.video['height']) for t in tracks]).reshape(-1, 2)
         sizes = np.repeat(sizes, [len(track.boxes) for track in tracks], axis=0)[valid]
         boxes = np.zeros((len(raw), 4), np.float32)
-        boxes[valid], valid[valid] = self._clip(xywh.astype(np.float64), np.tile(sizes, 2))
-        return boxes, valid
-
-    def _clip(self, xywh: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(F, 4) boxes to xyxy inside ``sizes`` (F, 4), zero where nothing is left of them."""
-        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
-        clipped = corners.clip(0, sizes)
-        inside = np.all(clipped[:, 2:] > clipped[:, :2], axis=1)
-        leaves = np.any(np.abs(clipped - corners) > _SLACK, axis=1)
-        self._clipped += int(np.count_nonzero(leaves & inside))
+        boxes[valid], inside, cut = clip_xywh(xywh.astype(np.float64), sizes)
+        valid[valid] = inside
+        self._clipped += int(np.count_nonzero(cut))
         self._outside += int(np.count_nonzero(~inside))
-        return clipped * inside[:, None], inside
+        return boxes, valid
 
     def _boxes_one_by_one(self, track: _Track) -> list[Any]:
         """The slow way, which knows the frame that is wrong."""
@@ -308,12 +322,12 @@ class VideoJsonReader:
             if not is_list or not all(
                 isinstance(v, (int, float)) and math.isfinite(v) for v in box
             ):
-                self._fail(place, f'expected [x, y, w, h] in pixels or null, got {box}')
+                self.fail(place, f'expected [x, y, w, h] in pixels or null, got {box}')
             if box[2] < 0 or box[3] < 0:
-                self._fail(place, f'width and height must be positive, got {box}')
+                self.fail(place, f'width and height must be positive, got {box}')
             empty = box[2] == 0 or box[3] == 0
             if empty and self.empty_boxes == 'error':
-                self._fail(
+                self.fail(
                     place,
                     f'the box {box} has no area; write null where the instance is not seen, '
                     "or set empty_boxes='absent' to read it so",
@@ -326,7 +340,7 @@ class VideoJsonReader:
         size = [track.video['height'], track.video['width']]
         for frame, mask in enumerate(track.masks or []):
             if isinstance(mask, dict) and list(mask.get('size', [])) != size:
-                self._fail(
+                self.fail(
                     f'{track.where}, frame {frame}, field segmentations',
                     f'mask of size {mask.get("size")}, but the video has (height, width) {size}',
                 )
@@ -334,13 +348,13 @@ class VideoJsonReader:
     def _file_names(self, video: Mapping[str, Any], where: str) -> list[str]:
         names = self._get(video, 'file_names', where)
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-            self._fail(where, "'file_names' must be a list of at least one image path")
+            self.fail(where, "'file_names' must be a list of at least one image path")
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            self._fail(where, f"'file_names' lists {twice!r} twice; each frame once, in order")
+            self.fail(where, f"'file_names' lists {twice!r} twice; each frame once, in order")
         length = video.get('length', len(names))
         if length != len(names):
-            self._fail(where, f"'length' is {length}, but 'file_names' has {len(names)} entries")
+            self.fail(where, f"'length' is {length}, but 'file_names' has {len(names)} entries")
         return list(names)
 
     def _side(self, video: Mapping[str, Any], name: str, where: str) -> int | None:
@@ -348,7 +362,7 @@ class VideoJsonReader:
         if value is None:
             return None
         if not isinstance(value, (int, float)) or value != int(value) or value <= 0:
-            self._fail(where, f'{name!r} must be a positive number of pixels, got {value!r}')
+            self.fail(where, f'{name!r} must be a positive number of pixels, got {value!r}')
         return int(value)
 
     def _annotations(self) -> list[Any]:
@@ -371,21 +385,26 @@ class VideoJsonReader:
             )
         for index, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                self._fail(f'{name}[{index}]', f'expected an object, got {entry!r}')
+                self.fail(f'{name}[{index}]', f'expected an object, got {entry!r}')
         return entries
 
     def _get(self, entry: Mapping[str, Any], name: str, where: str) -> Any:
         if entry.get(name) is None:
-            self._fail(where, f'field {name!r} is missing')
+            self.fail(where, f'field {name!r} is missing')
         return entry[name]
 
     def _id(self, entry: Mapping[str, Any], name: str, where: str) -> int:
         value = self._get(entry, name, where)
         if not isinstance(value, int):
-            self._fail(where, f'{name!r} must be a whole number, got {value!r}')
+            self.fail(where, f'{name!r} must be a whole number, got {value!r}')
         return value
 
-    def _fail(self, where: str, what: str) -> NoReturn:
+    def fail(self, where: str, what: str) -> NoReturn:
+        """Refuses the file, because of ``what`` at ``where``; a subclass may raise another error.
+
+        Raises:
+            AnnotationError: always.
+        """
         raise AnnotationError(f'{self.path}: {where}: {what}')
 
     def _warn(self) -> None:

@@ -15,14 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmboxvis.datasets import dataset_check
-from mmboxvis.datasets.dataset_check import (
+from mmboxvis.datasets.checking import (
     CheckReport,
-    _bad_ones,
     check_dataset,
     check_frames,
     fix_dataset,
 )
+from mmboxvis.datasets.checking.probing import bad_ones
 from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'misc' / 'check_dataset.py'
@@ -224,12 +223,12 @@ def test_annotations_of_broken_videos_are_no_further_errors(tiny_json, write_jso
 @given(st.lists(st.booleans(), max_size=40))
 def test_halving_finds_the_same_as_asking_one_by_one(bad):
     items = list(range(len(bad)))
-    found = list(_bad_ones(items, lambda chosen: not any(bad[i] for i in chosen)))
+    found = list(bad_ones(items, lambda chosen: not any(bad[i] for i in chosen)))
     assert found == [i for i in items if bad[i]]
 
 
 def test_many_annotations_in_several_batches(tiny_json, write_json, monkeypatch):
-    monkeypatch.setattr(dataset_check, '_BATCH', 7)
+    monkeypatch.setattr('mmboxvis.datasets.checking.check._BATCH', 7)
     tiny_json['annotations'] = [
         dict(tiny_json['annotations'][2], id=k, bboxes=[[0, 0, 5 + k, 5 + k % 3]])
         for k in range(50)

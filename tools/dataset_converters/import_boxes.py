@@ -30,7 +30,6 @@ from mmboxvis.datasets.importers import (
     ReadOptions,
     Video,
     extract_frames,
-    files_at_once,
     fill_sizes,
     join,
     map_classes,
@@ -42,7 +41,7 @@ from mmboxvis.datasets.importers import (
     thin_to_rate,
     to_ytvis,
 )
-from mmboxvis.files import whole_file
+from mmboxvis.files import whole_file, whole_files
 
 FOR_ALL = frozenset({'size', 'images', 'movies', 'name_template', 'max_frames'})
 """Fields of ReadOptions that are used with every format."""
@@ -259,7 +258,7 @@ def write_boxes(boxes: BoxSet, args: argparse.Namespace) -> None:
         with whole_file(out) as part:
             part.write_text(next(iter(files.values())), encoding='utf-8')
         return
-    with files_at_once(out, list(files), overwrite=args.overwrite) as draft:
+    with whole_files(out, list(files), overwrite=args.overwrite) as draft:
         for name, text in files.items():
             (draft / name).write_text(text, encoding='utf-8')
 

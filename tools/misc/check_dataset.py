@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from mmboxvis.datasets import categories
-from mmboxvis.datasets.dataset_check import CheckReport, check_dataset, check_frames, fix_dataset
+from mmboxvis.datasets.checking import CheckReport, check_dataset, check_frames, fix_dataset
 from mmboxvis.datasets.json_stream import write_json_stream
 from mmboxvis.evaluation.functional.rle import run_totals
 

@@ -25,7 +25,6 @@ from . import (
 )
 from .box_set import FRAME_NAME, IDENTITIES, MAX_FRAMES, BoxSet, ReadOptions, Track, Video
 from .editing import join, map_classes, read_class_map, thin, thin_to_rate
-from .files import files_at_once
 from .movies import extract_frames, fill_sizes, movie_of, probe
 from .place import read_names
 from .ytvis import to_ytvis
@@ -83,7 +82,6 @@ __all__ = [
     'Track',
     'Video',
     'extract_frames',
-    'files_at_once',
     'fill_sizes',
     'join',
     'map_classes',

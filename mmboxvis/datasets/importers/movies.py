@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from mmboxvis.files import whole_files
+
 from .box_set import BoxSet, ReadOptions, Video, VideoDraft
-from .files import files_at_once
 from .place import MAX_PIXELS, AnnotationError, Place
 
 JPEG_QUALITY = 95
@@ -165,7 +166,7 @@ def extract_frames(
     size = (video.width, video.height)
     last = max(wanted)
     with (
-        files_at_once(root, list(video.file_names), overwrite=overwrite) as draft,
+        whole_files(root, list(video.file_names), overwrite=overwrite) as draft,
         _frames(movie) as (_, frames),
     ):
         count = 0

@@ -1,0 +1,91 @@
+"""Frames that are missing, unreadable, or of another size than the file tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from mmboxvis.files import StrPath
+
+from ..json_stream import read_annotation_file
+from ..video_frames import FrameError, read_frame
+from .heads import HeadChecker
+from .problems import Problem
+
+_EXIF_ORIENTATION, _EXIF_TURNED = 0x0112, (5, 6, 7, 8)
+
+
+def check_frames(
+    path: StrPath,
+    img_root: StrPath,
+    *,
+    decode: bool = False,
+    num_workers: int = 4,
+    on_frame: Callable[[int, int], None] | None = None,
+) -> list[Problem]:
+    """Looks that every frame's file is there, opens, and has the size that the file tells.
+
+    Args:
+        path: annotation file in either layout.
+        img_root: folder that ``file_names`` are relative to.
+        decode: decode each image, as training does, which also finds files that are cut off;
+            otherwise only their first bytes are read.
+        num_workers: threads.
+        on_frame: told how many frames of how many are done.
+
+    Raises:
+        FileNotFoundError: if the annotation file is missing.
+        AnnotationError: if it is no json object.
+    """
+    file = read_annotation_file(path)
+    quiet = HeadChecker(file, [])  # what is wrong with videos, others note
+    quiet.check_videos()
+    jobs = [
+        (video, frame, Path(img_root, name))
+        for video in quiet.videos.values()
+        for frame, name in enumerate(video['file_names'])
+    ]
+    found = []
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+        results = pool.map(partial(_frame_problem, decode=decode), jobs, chunksize=64)
+        for done, problem in enumerate(results, start=1):
+            if problem is not None:
+                found.append(problem)
+            if on_frame is not None:
+                on_frame(done, len(jobs))
+    return found
+
+
+def _frame_problem(job: tuple[dict[str, Any], int, Path], *, decode: bool) -> Problem | None:
+    video, frame, path = job
+    where = dict(video=video['id'], name=video['name'], frame=frame, field='file_names')
+    if not path.is_file():
+        return Problem('error', f'{path} not found; check the image folder', **where)
+    try:
+        size = read_frame(path).shape[:2] if decode else _size_in_header(path)
+    except (FrameError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return Problem('error', f'{path} cannot be read: {error}', **where)
+    expected = (video['height'], video['width'])
+    if None not in expected and tuple(size) != expected:
+        return Problem(
+            'error',
+            f'{path} is {size[0]}x{size[1]}, but the file says {expected[0]}x{expected[1]} '
+            '(height x width); an EXIF orientation in the image swaps them',
+            **where,
+        )
+    return None
+
+
+def _size_in_header(path: Path) -> tuple[int, int]:
+    """Height and width as decoded: turned where EXIF says so."""
+    with Image.open(path) as image:
+        width, height = image.size
+        # others than JPEG would have to be decoded for it
+        exif = image.getexif() if image.format == 'JPEG' else {}
+        turned = exif.get(_EXIF_ORIENTATION) in _EXIF_TURNED
+    return (width, height) if turned else (height, width)

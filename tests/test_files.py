@@ -1,0 +1,47 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmboxvis.files import whole_files
+
+
+def listed(root: Path) -> dict[str, str]:
+    files = (path for path in root.rglob('*') if path.is_file())
+    return {str(path.relative_to(root)): path.read_text() for path in files}
+
+
+def test_none_and_several(tmp_path: Path) -> None:
+    with whole_files(tmp_path / 'new', overwrite=False):
+        pass
+    assert listed(tmp_path) == {}
+    with whole_files(tmp_path, ['a.txt', 'b/c.txt'], overwrite=False) as draft:
+        for name in ('a.txt', 'b/c.txt', 'unnamed.txt'):
+            (draft / name).write_text(name)
+        assert not (tmp_path / 'a.txt').exists()
+    assert listed(tmp_path) == {n: n for n in ('a.txt', 'b/c.txt', 'unnamed.txt')}
+
+
+def test_nothing_changes_when_writing_fails(tmp_path: Path) -> None:
+    (tmp_path / 'a.txt').write_text('before')
+    with pytest.raises(RuntimeError), whole_files(tmp_path, ['a.txt'], overwrite=True) as draft:
+        (draft / 'a.txt').write_text('after')
+        raise RuntimeError
+    with (
+        pytest.raises(FileExistsError, match='a.txt exists already'),
+        whole_files(tmp_path, ['a.txt'], overwrite=False),
+    ):
+        raise AssertionError('must not begin')
+    assert listed(tmp_path) == {'a.txt': 'before'}
+
+
+def test_the_last_file_is_moved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    with whole_files(tmp_path, overwrite=True, last='a.txt') as draft:
+        for name in ('a.txt', 'b.txt', 'c.txt'):
+            (draft / name).write_text(name)
+        monkeypatch.setattr('os.replace', lambda old, new: moved.append(Path(new).name))
+    assert moved == ['b.txt', 'c.txt', 'a.txt']
