@@ -31,7 +31,7 @@ def test_nothing_changes_when_writing_fails(tmp_path: Path) -> None:
         (draft / 'a.txt').write_text('after')
         raise RuntimeError
     with (
-        pytest.raises(FileExistsError, match='a.txt exists already'),
+        pytest.raises(FileExistsError, match=r'a\.txt exists already'),
         whole_files(tmp_path, ['a.txt'], overwrite=False),
     ):
         raise AssertionError('must not begin')
