@@ -94,6 +94,30 @@ def build_runner(cfg: Config) -> Runner:
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
+def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
+    """Return the changes, as dotted keys, that stretch a schedule over another number of steps.
+
+    Warm-up, decay and milestones keep their share of the training.
+
+    Args:
+        cfg: Config with an iteration-based training loop.
+        max_iters: The number of steps wanted.
+    """
+    old = cfg.train_cfg.max_iters
+    options = {'train_cfg.max_iters': max_iters, 'train_cfg.val_interval': max_iters + 1}
+    for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
+        begin = scheduler.get('begin', 0) * max_iters // old
+        scaled: dict[str, Any] = {'begin': begin}
+        if 'end' in scheduler:
+            scaled['end'] = max(begin + 1, scheduler['end'] * max_iters // old)
+        if 'T_max' in scheduler:
+            scaled['T_max'] = max(1, scheduler['T_max'] * max_iters // old)
+        if 'milestones' in scheduler:
+            scaled['milestones'] = [step * max_iters // old for step in scheduler['milestones']]
+        options |= {f'param_scheduler.{index}.{key}': value for key, value in scaled.items()}
+    return options
+
+
 # ------------------------------------------------------------------ several processes
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmboxvis._cli import UsageError, write_json
+from mmboxvis._cli import UsageError, schedule_options, write_json
 from mmboxvis.datasets.toyvis import generate_toyvis
 from mmboxvis.visualization import overlay_video_from_json, plot_training_log, sheet_from_json
 
@@ -56,32 +56,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         name = 'quickstart' if is_default else f'quickstart_{args.config.stem}'
         args.work_dir = Path('work_dirs') / name
     return args
-
-
-def schedule_options(cfg: Config, max_iters: int) -> list[str]:
-    """Return ``--cfg-options`` that stretch a schedule over another number of steps.
-
-    Warm-up, decay and milestones keep their share of the training.
-
-    Args:
-        cfg: Config with an iteration-based training loop.
-        max_iters: The number of steps wanted.
-    """
-    old = cfg.train_cfg.max_iters
-    options = [f'train_cfg.max_iters={max_iters}', f'train_cfg.val_interval={max_iters + 1}']
-    schedulers = cfg.get('param_scheduler') or []
-    for index, scheduler in enumerate(schedulers):
-        begin = scheduler.get('begin', 0) * max_iters // old
-        scaled: dict[str, Any] = {'begin': begin}
-        if 'end' in scheduler:
-            scaled['end'] = max(begin + 1, scheduler['end'] * max_iters // old)
-        if 'T_max' in scheduler:
-            scaled['T_max'] = max(1, scheduler['T_max'] * max_iters // old)
-        if 'milestones' in scheduler:
-            steps = [step * max_iters // old for step in scheduler['milestones']]
-            scaled['milestones'] = f'[{",".join(map(str, steps))}]'
-        options += [f'param_scheduler.{index}.{key}={value}' for key, value in scaled.items()]
-    return options
 
 
 def run_tool(name: str, *arguments: str | os.PathLike[str]) -> float:
@@ -142,7 +116,8 @@ def train(args: argparse.Namespace, cfg: Config, work_dir: Path) -> tuple[Path, 
     """
     options = [f'randomness.seed={args.seed}']
     if args.max_iters is not None:
-        options += schedule_options(cfg, args.max_iters)
+        stretched = schedule_options(cfg, args.max_iters)
+        options += [f'{key}={value}'.replace(' ', '') for key, value in stretched.items()]
     earlier = set(work_dir.glob('*/*.log'))
     seconds = run_tool('train.py', args.config, '--work-dir', work_dir, '--cfg-options', *options)
     log = max(set(work_dir.glob('*/*.log')) - earlier)

@@ -1,0 +1,164 @@
+"""The study runner: what is planned, what is skipped, what the report says."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from mmengine.config import Config
+
+from mmboxvis._cli import UsageError
+from mmboxvis.registry import MODELS
+from tests.test_analysis_tools import load
+
+STUDIES = ('table3', 'table4', 'supervision')
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load('run_ablation')
+
+
+def args_of(tool: ModuleType, out: Path, *more: str) -> Any:
+    return tool.parse_args(['table4', '--set', 'toyvis', '--seeds', '0', '--out', str(out), *more])
+
+
+def fake_tool(run: Any, _: int, name: str, *arguments: Any) -> None:
+    """Leaves what tools/train.py and tools/test.py leave, with a score that grows by row."""
+    scores = {'2 spatial': 0.2, '+ centre shift': 0.3}
+    if name == 'train.py':
+        (run.folder / 'last_checkpoint').write_text('iter_9.pth')
+        log = run.folder / 'stamp' / 'vis_data'
+        log.mkdir(parents=True, exist_ok=True)
+        records = [dict(step=s, loss=1.0, loss_pair=0.1 * s, lr=0.1) for s in (3, 6, 9)]
+        (log / 'scalars.json').write_text('\n'.join(map(json.dumps, records)))
+        return
+    score = scores.get(run.row.name, 0.25) + 0.01 * run.seed
+    (run.folder / 'metrics.json').write_text(
+        json.dumps(dict.fromkeys(('AP', 'AP_50', 'AP_75'), score))
+    )
+    (run.folder / 'results.json').write_text('[]')
+
+
+@pytest.fixture
+def faked(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    calls: list[str] = []
+
+    def call(run: Any, threads: int, name: str, *arguments: Any) -> None:
+        calls.append(
+            f'{name} {run.row.name} {run.seed}{" resumed" if "--resume" in arguments else ""}'
+        )
+        fake_tool(run, threads, name, *arguments)
+
+    class Quality:
+        mean = 0.5
+
+    monkeypatch.setattr(tool, '_tool', call)
+    monkeypatch.setattr(tool, 'mean_best_iou', lambda *_: Quality())
+    return calls
+
+
+@pytest.mark.parametrize('study', STUDIES)
+def test_rows_change_what_they_name(tool: ModuleType, study: str, tmp_path: Path) -> None:
+    args = tool.parse_args([study, '--set', 'toyvis', '--seeds', '3', '--out', str(tmp_path)])
+    runs = tool.plan(args)
+    texts = [run.config().pretty_text for run in runs]
+    assert len(set(texts)) == len(runs), 'two rows are the same'
+    for run, text in zip(runs, texts):
+        path = tmp_path / 'config.py'
+        path.write_text(text)
+        cfg = Config.fromfile(path)
+        assert cfg.randomness.seed == 3
+        model = MODELS.build(cfg.model)
+        if run.row.pixels:
+            continue
+        alone = 'model.pseudo_masks' in run.row.options
+        assert (model.teacher is None) == alone
+        assert bool(cfg.custom_hooks) != alone
+
+
+def test_rows_of_table4_differ_in_the_pairs(tool: ModuleType, tmp_path: Path) -> None:
+    runs = tool.plan(args_of(tool, tmp_path))
+    losses = [MODELS.build(run.config().model).criterion.loss_pair for run in runs]
+    assert [(x.num_neighbors, x.use_patch_corr, x.use_center_shift) for x in losses] == [
+        (2, False, False),
+        (5, False, False),
+        (5, True, False),
+        (5, True, True),
+        (7, True, True),
+    ]
+
+
+def test_schedule_is_stretched_for_all_rows_alike(tool: ModuleType, tmp_path: Path) -> None:
+    for run in tool.plan(args_of(tool, tmp_path, '--max-iters', '90')):
+        cfg = run.config()
+        assert cfg.train_cfg.max_iters == 90
+        assert cfg.param_scheduler[1].end == 90
+
+
+def test_unknown_row_is_named(tool: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no row \['3 spatial'\].*2 spatial"):
+        tool.plan(args_of(tool, tmp_path, '--rows', '3 spatial'))
+
+
+def test_runs_once_and_reports(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['table4', '--set', 'toyvis', '--out', str(tmp_path), '--seeds', '0', '1']
+    assert tool.main([*command, '--rows', '2 spatial', '+ centre shift']) == 0
+    assert len(faked) == 8
+    printed = capsys.readouterr().out
+    # mean of 0.20 and 0.21; the error of a mean of two is half their distance
+    assert '| 2 spatial | 2 | 900 | 20.5 ± 0.5 |' in printed
+    assert '| 50.0 ± 0.0 | 41.1 | 25.5 |' in printed
+    folder = tmp_path / 'table4_toyvis'
+    assert {p.name for p in folder.iterdir() if p.is_file()} == {
+        'table.md',
+        'bars.png',
+        'curves.png',
+    }
+    record = json.loads((folder / 'centre-shift' / 'seed_1' / 'run.json').read_text())
+    assert record['seed'] == 1
+    assert record['curves']['loss_pair'] == [[3, 6, 9], pytest.approx([0.3, 0.6, 0.9])]
+    faked.clear()
+    assert tool.main([*command, '--rows', '2 spatial']) == 0
+    assert faked == []
+    assert '+ centre shift' in capsys.readouterr().out, 'the report forgets what it did not run'
+
+
+def test_broken_off_run_goes_on(tool: ModuleType, faked: list[str], tmp_path: Path) -> None:
+    (run,) = tool.plan(args_of(tool, tmp_path, '--rows', '2 spatial'))
+    tool.execute(run, 1)
+    run.result.unlink()
+    faked.clear()
+    tool.execute(run, 1)
+    assert faked == ['train.py 2 spatial 0 resumed', 'test.py 2 spatial 0']
+    assert json.loads(run.result.read_text())['train_seconds'] is None
+
+
+def test_other_settings_do_not_pass_for_these(
+    tool: ModuleType, faked: list[str], tmp_path: Path
+) -> None:
+    (run,) = tool.plan(args_of(tool, tmp_path, '--rows', '2 spatial'))
+    tool.execute(run, 1)
+    (other,) = tool.plan(args_of(tool, tmp_path, '--rows', '2 spatial', '--max-iters', '9'))
+    with pytest.raises(UsageError, match='other settings'):
+        tool.execute(other, 1)
+
+
+def test_nothing_done_is_said(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main(['table3', '--set', 'toyvis', '--out', str(tmp_path), '--report-only']) == 1
+    assert 'no run is done yet' in capsys.readouterr().err
+
+
+def test_failing_tool_names_run_and_log(tool: ModuleType, tmp_path: Path) -> None:
+    (run,) = tool.plan(args_of(tool, tmp_path, '--rows', '2 spatial'))
+    run.folder.mkdir(parents=True)
+    with pytest.raises(UsageError, match=r'2 spatial, seed 0: train\.py failed.*output\.log'):
+        tool._tool(run, 1, 'train.py', os.path.join('no', 'config.py'))

@@ -1,0 +1,136 @@
+"""What ``run_ablation.py`` can run: the rows of the paper's tables in small, and rows beyond it.
+
+A row is a config of the tiny network and what is changed in it. Rows of a study share data, steps
+and seeds, so that they differ in one thing only. The studies run on any of the small data sets;
+:data:`SETS` names the configs of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Configs of one small data set: trained from boxes, and its twin trained from masks."""
+
+    boxes: str
+    pixels: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: as it stands in the table; also names the folder of its runs.
+        options: changes to the config, dotted keys as for ``--cfg-options``.
+        pixels: whether it starts from the pixel-supervised twin's config.
+        paper: AP in percent by data set, where the paper has this row.
+    """
+
+    name: str
+    options: Options = field(default_factory=dict)
+    pixels: bool = False
+    paper: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Rows to compare.
+
+    Attributes:
+        title: heading of the table.
+        claim: what the paper says of the rows, or what is asked.
+        rows: in the order of the table.
+    """
+
+    title: str
+    claim: str
+    rows: tuple[Row, ...]
+
+
+SETS = {
+    'toyvis': DataSet(
+        'configs/boxvis/boxvis_tiny_toyvis.py', 'configs/baselines/mask2former-vis_tiny_toyvis.py'
+    ),
+    'toyvis-hard': DataSet(
+        'configs/boxvis/boxvis_tiny_toyvis-hard.py',
+        'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
+    ),
+    'davis_mini': DataSet(
+        'configs/boxvis/boxvis_tiny_davis-mini.py',
+        'configs/baselines/mask2former-vis_tiny_davis-mini.py',
+    ),
+}
+
+_PAIR = 'model.criterion.loss_pair'
+_NO_PSEUDO: Options = {
+    'model.pseudo_masks': None,
+    'model.criterion.loss_pseudo': None,
+    'custom_hooks': [],
+}
+_WITHIN_FRAMES: Options = {f'{_PAIR}.num_neighbors': 2}
+
+
+def _threshold(mode: str, value: float = 0.5) -> Options:
+    return {'model.confidence': dict(type='ConfidenceSchedule', mode=mode, value=value)}
+
+
+def _pairs(neighbors: int, corr: bool | None = None, shift: bool | None = None) -> Options:
+    return {
+        **_NO_PSEUDO,
+        f'{_PAIR}.num_neighbors': neighbors,
+        f'{_PAIR}.use_patch_corr': corr,
+        f'{_PAIR}.use_center_shift': shift,
+    }
+
+
+def _paper(ytvis21: float, ovis: float) -> dict[str, float]:
+    return {'YTVIS21': ytvis21, 'OVIS': ovis}
+
+
+STUDIES = {
+    'table3': Study(
+        'Losses of the baseline (Table 3)',
+        'projection < + pairwise affinity < + pseudo masks < + dynamic threshold',
+        (
+            Row('projection', {**_NO_PSEUDO, _PAIR: None}, paper=_paper(36.7, 18.7)),
+            Row('+ pairs', {**_NO_PSEUDO, **_WITHIN_FRAMES}, paper=_paper(39.3, 22.1)),
+            Row(
+                '+ pseudo masks',
+                {**_WITHIN_FRAMES, **_threshold('constant')},
+                paper=_paper(40.5, 23.3),
+            ),
+            Row(
+                '+ dynamic threshold',
+                {**_WITHIN_FRAMES, **_threshold('rising')},
+                paper=_paper(41.2, 23.9),
+            ),
+        ),
+    ),
+    'table4': Study(
+        'Parts of the STPA loss, without pseudo masks (Table 4)',
+        'spatial < + temporal, colour < + patch correlation < + centre shift < + diagonals',
+        (
+            Row('2 spatial', _pairs(2), paper=_paper(41.1, 25.5)),
+            Row('2 + 3, colour', _pairs(5, corr=False, shift=False), paper=_paper(41.9, 26.2)),
+            Row('+ correlation', _pairs(5, corr=True, shift=False), paper=_paper(42.3, 25.0)),
+            Row('+ centre shift', _pairs(5), paper=_paper(42.6, 26.5)),
+            Row('2 + 5, all', _pairs(7), paper=_paper(43.0, 26.9)),
+        ),
+    ),
+    'supervision': Study(
+        'Boxes against masks (Tables 3, 5 and 6)',
+        'baseline from boxes < BoxVIS from boxes, close to the twin from masks',
+        (
+            Row('M2F-VIS-box', _WITHIN_FRAMES, paper=_paper(41.2, 23.9)),
+            Row('BoxVIS', paper=_paper(42.8, 26.2)),
+            Row('M2F-VIS, masks', pixels=True, paper={'YTVIS21': 43.2}),
+        ),
+    ),
+}

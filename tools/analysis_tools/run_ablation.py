@@ -1,0 +1,224 @@
+r"""Trains and scores the rows of a study, several seeds each, and draws table and plots.
+
+Each run is a training through ``tools/train.py`` and a test through ``tools/test.py``. It leaves
+``OUT/STUDY_SET/ROW/seed_S/run.json``; a run whose file is there is not run again, and one that was
+broken off goes on from its newest checkpoint. So the same command continues, adds seeds, or, with
+``--report-only``, draws what there is.
+
+Example:
+    python tools/analysis_tools/run_ablation.py table4 --set toyvis-hard --seeds 0 1 2 --jobs 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ablation_report import write_report
+from ablation_studies import SETS, STUDIES, Row
+from mmengine.config import Config
+
+from mmboxvis._cli import UsageError, schedule_options, write_json
+from mmboxvis.evaluation.functional import mean_best_iou
+from mmboxvis.visualization.curves import extract_curves, load_records
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one row.
+
+    Attributes:
+        study: key of :data:`STUDIES`.
+        data: key of :data:`SETS`.
+        row: what is trained.
+        seed: of initialisation, sampling and augmentation.
+        max_iters: steps, or ``None`` for the config's.
+        folder: of this run.
+    """
+
+    study: str
+    data: str
+    row: Row
+    seed: int
+    max_iters: int | None
+    folder: Path
+
+    @property
+    def result(self) -> Path:
+        """The file that says the run is done."""
+        return self.folder / 'run.json'
+
+    def config(self) -> Config:
+        """The config of the run: the data set's, with the changes of the row."""
+        sources = SETS[self.data]
+        cfg = Config.fromfile(ROOT / (sources.pixels if self.row.pixels else sources.boxes))
+        cfg.merge_from_dict({**self.row.options, 'randomness.seed': self.seed})
+        if self.max_iters is not None:
+            cfg.merge_from_dict(schedule_options(cfg, self.max_iters))
+        cfg.work_dir = str(self.folder)
+        return cfg
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('study', choices=sorted(STUDIES))
+    parser.add_argument('--set', dest='data', choices=sorted(SETS), default='toyvis-hard')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows; default: all')
+    parser.add_argument('--max-iters', type=int, help="steps a run; default: the config's")
+    parser.add_argument('--jobs', type=int, choices=(1, 2), default=1, help='runs at a time')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads a run')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/ablation'), metavar='DIR')
+    parser.add_argument('--report-only', action='store_true', help='train nothing')
+    return parser.parse_args(argv)
+
+
+def plan(args: argparse.Namespace) -> list[Run]:
+    """Lists the runs that the command line asks for, a seed of every row before the next seed.
+
+    Raises:
+        UsageError: If a row is not in the study.
+    """
+    study = STUDIES[args.study]
+    names = [row.name for row in study.rows]
+    unknown = set(args.rows or ()) - set(names)
+    if unknown:
+        raise UsageError(f'{args.study} has no row {sorted(unknown)}; its rows are {names}')
+    chosen = [row for row in study.rows if not args.rows or row.name in args.rows]
+    folder = args.out / f'{args.study}_{args.data}'
+    return [
+        Run(
+            args.study,
+            args.data,
+            row,
+            seed,
+            args.max_iters,
+            folder / _slug(row.name) / f'seed_{seed}',
+        )
+        for seed in args.seeds
+        for row in chosen
+    ]
+
+
+def _slug(name: str) -> str:
+    return '-'.join(''.join(c if c.isalnum() else ' ' for c in name).split()).lower()
+
+
+def execute(run: Run, threads: int) -> str:
+    """Trains and scores one run, unless that is done.
+
+    Returns:
+        One line on how it went.
+
+    Raises:
+        UsageError: If a tool fails, or the folder holds a run with other settings.
+    """
+    label = f'{run.row.name}, seed {run.seed}'
+    cfg = run.config()
+    config = run.folder / 'config.py'
+    if config.is_file() and config.read_text() != cfg.pretty_text:
+        raise UsageError(
+            f'{run.folder} holds a run with other settings; remove it, or choose another --out'
+        )
+    if run.result.is_file():
+        return f'{label}: there already'
+    run.folder.mkdir(parents=True, exist_ok=True)
+    config.write_text(cfg.pretty_text)
+    start = time.perf_counter()
+    resume = ['--resume'] if (run.folder / 'last_checkpoint').is_file() else []
+    _tool(run, threads, 'train.py', config, '--work-dir', run.folder, *resume)
+    seconds = time.perf_counter() - start
+    checkpoint = (run.folder / 'last_checkpoint').read_text().strip()
+    results = run.folder / 'results.json'
+    outputs = ('--out', results, '--metrics-out', run.folder / 'metrics.json')
+    _tool(run, threads, 'test.py', config, checkpoint, '--work-dir', run.folder / 'test', *outputs)
+    metrics = json.loads((run.folder / 'metrics.json').read_text())
+    truth = cfg.test_evaluator.ann_file
+    metrics['mean_best_iou'] = mean_best_iou(ROOT / truth, results).mean
+    write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
+    return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+
+
+def _tool(run: Run, threads: int, name: str, *arguments: str | os.PathLike[str]) -> None:
+    """Runs one of the tools with its output in the run's ``output.log``."""
+    env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
+    env['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), env.get('PYTHONPATH')]))
+    command = [sys.executable, str(ROOT / 'tools' / name), *map(_absolute, arguments)]
+    log = run.folder / 'output.log'
+    with log.open('a') as stream:
+        code = subprocess.run(
+            command, cwd=ROOT, env=env, stdout=stream, stderr=subprocess.STDOUT
+        ).returncode
+    if code:
+        last = log.read_text(errors='replace').strip().splitlines()[-1:]
+        raise UsageError(f'{run.row.name}, seed {run.seed}: {name} failed: {last}; see {log}')
+
+
+def _absolute(argument: str | os.PathLike[str]) -> str:
+    return str(argument.resolve()) if isinstance(argument, Path) else str(argument)
+
+
+def _record(
+    run: Run, cfg: Config, metrics: Mapping[str, Any], seconds: float, *, resumed: bool
+) -> dict[str, Any]:
+    """What is kept of a run; with the loss curve, so that the work folder can go."""
+    curves = extract_curves(load_records(run.folder))
+    return dict(
+        study=run.study,
+        data=run.data,
+        row=run.row.name,
+        seed=run.seed,
+        max_iters=int(cfg.train_cfg.max_iters),
+        options=dict(run.row.options),
+        pixels=run.row.pixels,
+        metrics=dict(metrics),
+        train_seconds=None if resumed else round(seconds, 1),
+        commit=_commit(),
+        curves={
+            name: [curve.steps.tolist(), curve.values.tolist()]
+            for name, curve in curves.items()
+            if '.' not in name.removeprefix('vis/') and name != 'lr'
+        },
+    )
+
+
+def _commit() -> str | None:
+    """The commit the code is at, with a ``+`` where files differ from it; ``None`` outside git."""
+    found = subprocess.run(
+        ['git', 'describe', '--always', '--dirty=+'], cwd=ROOT, capture_output=True, text=True
+    )
+    return found.stdout.strip() or None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the study; returns the exit status."""
+    args = parse_args(argv)
+    try:
+        runs = plan(args)
+        if not args.report_only:
+            with ThreadPoolExecutor(args.jobs) as pool:
+                for line in pool.map(partial(execute, threads=args.threads), runs):
+                    print(line, flush=True)
+        table = write_report(STUDIES[args.study], runs[0].folder.parents[1])
+    except UsageError as error:
+        print(f'run_ablation.py: error: {error}', file=sys.stderr)
+        return 1
+    print(f'\n{table}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
