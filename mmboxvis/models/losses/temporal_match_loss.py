@@ -1,0 +1,158 @@
+"""Spatial pairs, and temporal pairs found by matching patches: an alternative to STPA."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmboxvis.registry import MODELS
+from mmboxvis.structures.affinity_pairs import AffinityPairs
+
+from .functional import at_least_float32, grid_size, resize_to_nodes, working_size
+from .pair_selection import Affinity, NodesInBoxes, PairList, collect_pairs, spatial_pairs
+from .stpa_loss import STPALoss
+
+
+class _Matches(NamedTuple):
+    """The K likest places of the next frame, for every node of every frame.
+
+    Attributes:
+        offsets: (T, K, rows * columns) int64, index of the offset, the likest first.
+        similarity: (T, K, rows * columns), 0 where an offset leaves the grid.
+    """
+
+    offsets: Tensor
+    similarity: Tensor
+
+
+def match_patches(lab: Tensor, radius: int, num_matches: int, patch_size: int = 3) -> _Matches:
+    """Finds for each node the places of the next frame whose patches look most like its own.
+
+    Similarity is ``exp(-d / 2)`` with d the mean distance in CIE Lab of the two patches' nodes;
+    what lies outside the grid does not count in the mean. The last frame is followed by the first.
+
+    The largest tensors have ``3 * (2 * radius + 1)² * T * rows * columns`` elements.
+
+    Args:
+        lab: (T, 3, rows, columns), CIE Lab at the nodes.
+        radius: how far to look, in nodes, in both directions.
+        num_matches: K, at most ``(2 * radius + 1)²``.
+        patch_size: side of the patches in nodes, odd.
+    """
+    rows, columns = lab.shape[-2:]
+    side = 2 * radius + 1
+
+    def around(maps: Tensor) -> Tensor:
+        """(T, C, side², rows, columns): the maps at every offset, 0 outside."""
+        unfolded = F.unfold(maps, side, padding=radius)
+        return unfolded.view(len(maps), maps.shape[1], side * side, rows, columns)
+
+    exists = around(lab.new_ones(1, 1, rows, columns)).squeeze(1)
+    distance = (around(lab.roll(-1, 0)) - lab[:, :, None]).square().sum(1).sqrt() * exists
+
+    def window_mean(maps: Tensor) -> Tensor:
+        return F.avg_pool2d(maps, patch_size, 1, patch_size // 2)
+
+    mean = window_mean(distance) / window_mean(exists).clamp(min=1e-6)
+    similarity = ((-mean / 2).exp() * exists).flatten(2)
+    best = similarity.topk(num_matches, dim=1)
+    return _Matches(best.indices, best.values)
+
+
+@MODELS.register_module()
+class TemporalMatchLoss(STPALoss):
+    """Pairwise loss whose temporal pairs are the likest patches near by (beyond the paper).
+
+    STPA looks at fixed neighbours around the place that the box centre predicts; here every point
+    is paired with its K likest patches within a radius in the next frame, after the temporal
+    K-nearest-patch loss of MaskFreeVIS (Ke et al., CVPR 2023, section 3.2). No features and no box
+    centres are used. Spatial pairs and the loss are those of :class:`STPALoss`.
+
+    Args:
+        loss_weight: weight of the loss.
+        num_neighbors: spatial neighbours, 2 or 4.
+        num_matches: K.
+        radius: how far to look, in nodes of the grid.
+        match_thr: least similarity of a match, in [0, 1].
+        kwargs: ``dilation``, ``stride``, ``color_thr``, ``temporal_in_box``, ``wrap_last`` and
+            ``max_side`` of :class:`STPALoss`.
+    """
+
+    def __init__(
+        self,
+        loss_weight: float = 1.0,
+        num_neighbors: int = 2,
+        *,
+        num_matches: int = 3,
+        radius: int = 5,
+        match_thr: float = 0.3,
+        **kwargs: int | float | bool | str,
+    ) -> None:
+        if num_neighbors not in (2, 4):
+            raise ValueError(f'num_neighbors must be 2 or 4, got {num_neighbors}')
+        if radius < 0 or not 1 <= num_matches <= (2 * radius + 1) ** 2:
+            raise ValueError(
+                f'num_matches must lie in [1, {(2 * radius + 1) ** 2}] for a radius of {radius}, '
+                f'got {num_matches}'
+            )
+        super().__init__(loss_weight, num_neighbors, **kwargs)  # type: ignore[arg-type]
+        self.spatial_offsets = self.offsets
+        self.offsets = (*self.offsets, *[(1, 0, 0)] * num_matches)
+        self.num_matches = num_matches
+        self.radius = radius
+        self.match_thr = match_thr
+
+    @torch.no_grad()
+    def build_pairs(
+        self, lab: Tensor, features: Tensor | None, boxes: Tensor, box_masks: Tensor
+    ) -> AffinityPairs:
+        """Finds the pairs of a clip; see :meth:`STPALoss.build_pairs`, ``features`` are unused.
+
+        In the result the neighbours after the spatial ones are the first to the K-th match.
+        """
+        self._check(lab, None, boxes, box_masks)
+        height, width = int(lab.shape[-2]), int(lab.shape[-1])
+        with torch.autocast(lab.device.type, enabled=False):
+            size = working_size((height, width), self.max_side)
+            inside = resize_to_nodes(at_least_float32(box_masks), size, self.stride) > 0.5
+            nodes = NodesInBoxes.create(inside)
+            colors = resize_to_nodes(at_least_float32(lab), size, self.stride)
+            affinity = Affinity(colors.transpose(0, 1).flatten(1), self.color_thr)
+            lists = [spatial_pairs(nodes, affinity, self.spatial_offsets)]
+            if len(lab) > 1 and len(boxes):
+                ahead = self._temporal_pairs(nodes, colors)
+                lists.append(ahead._replace(neighbors=ahead.neighbors + len(self.spatial_offsets)))
+            shape = (*box_masks.shape[:2], *grid_size(size, self.stride))
+            logits_size = (max(height // 4, 1), max(width // 4, 1))
+            return collect_pairs(
+                PairList.join(lists), self.offsets, shape, size, self.stride, logits_size
+            )
+
+    def _temporal_pairs(self, nodes: NodesInBoxes, colors: Tensor) -> PairList:
+        """Pairs of nodes in boxes with their matches, both in the box of the instance."""
+        frames = colors.shape[0]
+        rows, columns = nodes.grid
+        matches = match_patches(colors, self.radius, self.num_matches, self.patch_size)
+        row_of_frame = nodes.rows % frames
+        place = nodes.y * columns + nodes.x
+        offsets = matches.offsets[row_of_frame, :, place]
+        similar = matches.similarity[row_of_frame, :, place] >= self.match_thr
+        if not self.wrap_last:
+            similar = similar & (row_of_frame < frames - 1)[:, None]
+        side = 2 * self.radius + 1
+        y = nodes.y[:, None] + offsets.div(side, rounding_mode='floor') - self.radius
+        x = nodes.x[:, None] + offsets % side - self.radius
+        exists = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+        next_row = nodes.rows - row_of_frame + (row_of_frame + 1) % frames
+        second = (next_row[:, None] * rows + y) * columns + x
+        first = nodes.numbers[:, None].expand_as(second)
+        second = torch.where(exists, second, first)
+        inside = nodes.contain(second.flatten()).view_as(second)
+        if self.temporal_in_box == 'any':
+            inside = torch.ones_like(inside)
+        which = torch.arange(self.num_matches, device=second.device).expand_as(second)
+        keep = (exists & similar & inside).flatten().nonzero().squeeze(1)
+        return PairList(first.flatten(), second.flatten(), which.flatten()).take(keep)

@@ -1,0 +1,46 @@
+"""Temporal matches the plain way: one node, one instance, one offset at a time."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+
+def similarity(lab: Tensor, t: int, y: int, x: int, dy: int, dx: int) -> float:
+    """``exp(-d / 2)``, d the mean Lab distance of the 3x3 patches around both nodes."""
+    frames, _, rows, columns = lab.shape
+    distances = []
+    for i in range(y - 1, y + 2):
+        for j in range(x - 1, x + 2):
+            other = (i + dy, j + dx)
+            if not (0 <= i < rows and 0 <= j < columns):
+                continue
+            if not (0 <= other[0] < rows and 0 <= other[1] < columns):
+                continue
+            difference = lab[t, :, i, j] - lab[(t + 1) % frames, :, other[0], other[1]]
+            distances.append(float((difference**2).sum()) ** 0.5)
+    return math.exp(-sum(distances) / len(distances) / 2)
+
+
+def temporal_matches(
+    lab: Tensor, inside: Tensor, radius: int, num_matches: int, threshold: float
+) -> set[tuple[int, int, int, int, int, int]]:
+    """Kept pairs as (n, t, y, x, y', x') for colours (T, 3, rows, columns) at the nodes."""
+    instances, frames, rows, columns = inside.shape
+    kept = set()
+    for n in range(instances):
+        for t in range(frames):
+            for y in range(rows):
+                for x in range(columns):
+                    if not inside[n, t, y, x]:
+                        continue
+                    found = []
+                    for dy in range(-radius, radius + 1):
+                        for dx in range(-radius, radius + 1):
+                            if 0 <= y + dy < rows and 0 <= x + dx < columns:
+                                found.append((similarity(lab, t, y, x, dy, dx), y + dy, x + dx))
+                    for like, y2, x2 in sorted(found, reverse=True)[:num_matches]:
+                        if like >= threshold and inside[n, (t + 1) % frames, y2, x2]:
+                            kept.add((n, t, y, x, y2, x2))
+    return kept
