@@ -17,23 +17,10 @@ from torch import Tensor
 from mmboxvis.files import whole_file
 from mmboxvis.models.vis import BoxVIS
 from mmboxvis.models.vis.network_cfg import clip_network_cfg
+from mmboxvis.plain_pickle import PlainUnpickler
 from mmboxvis.registry import MODELS
 
 from .official_keys import as_tensors, official_to_ours, ours_to_official, strip_owner
-
-# all that a pickle of numpy arrays in plain containers needs
-_ADMITTED = {
-    ('collections', 'OrderedDict'),
-    ('numpy', 'ndarray'),
-    ('numpy', 'dtype'),
-    ('numpy.core.multiarray', '_reconstruct'),
-    ('numpy.core.multiarray', 'scalar'),
-    ('numpy._core.multiarray', '_reconstruct'),
-    ('numpy._core.multiarray', 'scalar'),
-    ('numpy._core.numeric', '_frombuffer'),
-    ('numpy.core.numeric', '_frombuffer'),
-    ('_codecs', 'encode'),
-}
 
 
 def _log_attribute(owner: Any, name: str) -> Any:
@@ -53,18 +40,6 @@ _ADMITTED_BY_TORCH = [
     np.float64().__reduce__()[0],
     *(type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')),
 ]
-
-
-class _NumpyUnpickler(pickle.Unpickler):
-    """Reads numpy arrays and plain containers, and refuses to call anything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(
-                f'refused to load {module}.{name}: a checkpoint may hold numpy arrays and plain '
-                'containers only'
-            )
-        return super().find_class(module, name)
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -96,7 +71,7 @@ def _read_safely(path: str | os.PathLike) -> Any:
     data = io.BytesIO(path.read_bytes())
     try:
         if path.suffix == '.pkl':
-            return _NumpyUnpickler(data, encoding='latin1').load()
+            return PlainUnpickler(data).load()
         with torch.serialization.safe_globals(_ADMITTED_BY_TORCH):
             return torch.load(data, map_location='cpu', weights_only=True)
     except Exception as error:

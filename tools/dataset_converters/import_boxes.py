@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.frames and not args.video:
         parser.error('--frames needs the video files to take frames from; give them with --video')
-    if args.keep_masks and args.to != 'ytvis':
+    if args.keep_masks and args.to not in ('ytvis', 'vis-results'):
         parser.error(f'--keep-masks: {args.to} is written without masks')
     return args
 
@@ -148,6 +148,9 @@ def add_format_arguments(group: argparse._ArgumentGroup) -> None:
         '--last-column', choices=('id', 'conf'), help='what the last of six YOLO columns is'
     )
     group.add_argument('--keep-masks', action='store_true', help='write masks too')
+    group.add_argument(
+        '--annotations', type=Path, metavar='FILE', help='CocoVID json that results are of'
+    )
 
 
 def read_options(args: argparse.Namespace) -> ReadOptions:
@@ -172,6 +175,7 @@ def read_options(args: argparse.Namespace) -> ReadOptions:
         labels=() if args.labels is None else read_names(args.labels),
         last_column=args.last_column,
         keep_masks=args.keep_masks,
+        annotations=args.annotations,
         max_frames=args.max_frames,
     )
     takes = READERS[args.format].takes | FOR_ALL

@@ -597,8 +597,8 @@ def _convert_set(dataset: Settings) -> dict[str, Any]:
     dataset.skip('test_mode', 'load_as_video', 'backend_args', 'key_img_sampler')
     dataset.note(
         'ann_file: mmtrack and mmdet read CocoVID, a json that youtubevis2coco.py made; name the '
-        'YouTube-VIS json it was made of; where boxes are enough, '
-        'tools/dataset_converters/import_boxes.py --from coco-vid reads it'
+        'YouTube-VIS json it was made of, or make one of it: '
+        'tools/dataset_converters/import_boxes.py --from coco-vid --keep-masks'
     )
     return converted
 

@@ -20,6 +20,8 @@ from . import (
     labelme,
     masks,
     mot,
+    result_dump,
+    vis_results,
     yolo_track,
     ytvis,
 )
@@ -52,7 +54,8 @@ READERS: Mapping[str, Reader] = {
     'cvat-images': Reader(cvat_images.read, frozenset({'identity'})),
     'mot': Reader(mot.read, frozenset({'first_frame', 'origin', 'label', 'labels'})),
     'kitti': Reader(kitti.read, frozenset({'first_frame'})),
-    'coco-vid': Reader(coco_vid.read),
+    'coco-vid': Reader(coco_vid.read, frozenset({'keep_masks'})),
+    'mmtrack-results': Reader(result_dump.read, frozenset({'annotations', 'labels', 'keep_masks'})),
     'label-studio': Reader(label_studio.read, frozenset({'label'})),
     'yolo-track': Reader(yolo_track.read, frozenset({'first_frame', 'labels', 'last_column'})),
     'bdd-mot': Reader(bdd_mot.read),
@@ -67,6 +70,7 @@ WRITERS: Mapping[str, Write] = {
     'cvat-video': cvat_video.write,
     'coco-vid': coco_vid.write,
     'yolo-track': yolo_track.write,
+    'vis-results': vis_results.write,
 }
 """Formats that can be written; each gives relative paths and texts of its files."""
 

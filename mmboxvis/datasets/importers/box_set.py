@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from .place import MAX_NUMBER, MAX_SIDE, Place
@@ -40,6 +41,7 @@ class Track:
         boxes: position of a frame (0 to V-1) to the box there; absent frames are left out.
         occlusion: position of a frame to the level of occlusion, where it is known.
         masks: position of a frame to run-lengths ``dict(size, counts)``, where they are kept.
+        score: of a result, how sure it is.
     """
 
     key: str
@@ -47,6 +49,7 @@ class Track:
     boxes: Mapping[int, Box]
     occlusion: Mapping[int, OcclusionLevel] = field(default_factory=dict)
     masks: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,7 @@ class ReadOptions:
         labels: class names in the order of the source's class numbers, over its own list.
         last_column: what the sixth column is, where it may be either (YOLO).
         keep_masks: also keep masks.
+        annotations: CocoVID json that results are of.
         max_frames: longest video that is accepted.
     """
 
@@ -149,6 +153,7 @@ class ReadOptions:
     labels: tuple[str, ...] = ()
     last_column: Literal['id', 'conf'] | None = None
     keep_masks: bool = False
+    annotations: Path | None = None
     max_frames: int = MAX_FRAMES
 
     def __post_init__(self) -> None:
@@ -325,6 +330,7 @@ class VideoDraft:
         self._boxes: dict[str, dict[int, Box]] = {}
         self._occlusion: dict[str, dict[int, OcclusionLevel]] = {}
         self._masks: dict[str, dict[int, dict[str, Any]]] = {}
+        self._scores: dict[str, list[float]] = {}
 
     def __len__(self) -> int:
         return len(self.video.numbers)
@@ -339,6 +345,7 @@ class VideoDraft:
         *,
         occlusion: OcclusionLevel | None = None,
         mask: dict[str, Any] | None = None,
+        score: float | None = None,
     ) -> None:
         """Adds the box of an object in one frame.
 
@@ -350,6 +357,7 @@ class VideoDraft:
             place: where it stands.
             occlusion: level, if known.
             mask: run-lengths, if kept.
+            score: of a result; a track has the mean of its frames.
 
         Raises:
             AnnotationError: if the frame is not in the video, the box is no box, or the object
@@ -379,6 +387,8 @@ class VideoDraft:
             self._occlusion.setdefault(key, {})[position] = occlusion
         if mask is not None:
             self._masks.setdefault(key, {})[position] = mask
+        if score is not None:
+            self._scores.setdefault(key, []).append(score)
 
     def finish(self) -> Video:
         """The video with its tracks, in the order in which they were met."""
@@ -396,6 +406,7 @@ class VideoDraft:
                     boxes=boxes,
                     occlusion=self._occlusion.get(key, {}),
                     masks=self._masks.get(key, {}),
+                    score=fmean(self._scores[key]) if key in self._scores else None,
                 )
             )
         return dataclasses.replace(self.video, tracks=tuple(tracks))

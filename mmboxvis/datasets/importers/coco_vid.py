@@ -9,13 +9,14 @@ from typing import Any
 
 from .box_set import VISIBILITY, BoxSet, Collector, ReadOptions, VideoDraft, occlusion_level
 from .place import Place, read_json
+from .rle import read_mask
 
 
 def read(source: Path, options: ReadOptions) -> BoxSet:
     """Reads a json of videos, images, and annotations with ``instance_id`` or ``track_id``.
 
     Frames are the images of a video by their ``frame_id``. Crowd and ignored annotations are left
-    out, masks are not read. Instances are told apart within their video.
+    out. Instances are told apart within their video. Masks are read with ``keep_masks``.
 
     Raises:
         AnnotationError: if the file is broken.
@@ -24,15 +25,16 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     place = Place(source)
     content = place.table(read_json(source), 'the file')
     collector = Collector(options)
-    names = _read_categories(content, place)
-    drafts, frame_of = _read_videos(content, collector, place)
+    names = read_categories(content, place)
+    drafts, frame_of = read_videos(content, collector, place)
     for index, entry in enumerate(place.items(content.get('annotations'), 'annotations')):
         spot = place.at(f'annotations[{index}]')
         _read_annotation(spot.table(entry, 'the entry'), names, drafts, frame_of, collector, spot)
     return collector.finish(tuple(names.values()))
 
 
-def _read_categories(content: dict[str, Any], place: Place) -> dict[int, str]:
+def read_categories(content: dict[str, Any], place: Place) -> dict[int, str]:
+    """Name of each category id, in the order of the file."""
     names: dict[int, str] = {}
     for index, entry in enumerate(place.items(content.get('categories'), 'categories')):
         spot = place.at(f'categories[{index}]')
@@ -43,7 +45,7 @@ def _read_categories(content: dict[str, Any], place: Place) -> dict[int, str]:
     return names
 
 
-def _read_videos(
+def read_videos(
     content: dict[str, Any], collector: Collector, place: Place
 ) -> tuple[dict[int, VideoDraft], dict[int, tuple[int, int]]]:
     """Videos by id, and of each image id the video id and the position in it."""
@@ -134,6 +136,9 @@ def _read_annotation(
     if category not in names:
         collector.note(f'boxes of a category that the file does not name: category_{category}')
     visibility = entry.get('visibility')
+    mask = None
+    if collector.options.keep_masks:
+        mask = _read_mask(entry, drafts[video_id], place)
     drafts[video_id].add(
         key,
         names.get(category, f'category_{category}'),
@@ -144,7 +149,18 @@ def _read_annotation(
             None if entry.get('occluded') is None else bool(entry['occluded']),
             None if visibility is None else place.number(visibility, 'visibility'),
         ),
+        mask=mask,
     )
+
+
+def _read_mask(entry: dict[str, Any], draft: VideoDraft, place: Place) -> dict[str, Any]:
+    """The mask of an annotation, of which masks are to be kept."""
+    height, width = draft.video.height, draft.video.width
+    if entry.get('segmentation') is None:
+        place.fail('has no segmentation; read without --keep-masks to have the boxes alone')
+    if height is None or width is None:
+        place.fail('the size of the frames is not known; give it with --size')
+    return read_mask(entry['segmentation'], (height, width), place.at('segmentation'))
 
 
 def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any
 from pycocotools import mask as mask_utils
 
 from .box_set import Box
-from .place import MAX_PIXELS, MAX_SIDE, Place
+from .place import MAX_PIXELS, MAX_SIDE, Place, shown
 
 
 def read_rle(counts: object, size: object, place: Place) -> dict[str, Any]:
@@ -30,6 +30,51 @@ def read_rle(counts: object, size: object, place: Place) -> dict[str, Any]:
     if not isinstance(counts, str) or sum(_runs(counts, place)) != sides[0] * sides[1]:
         place.fail(f'run-lengths do not fill a mask of {sides[1]} x {sides[0]} pixels')
     return dict(size=sides, counts=counts)
+
+
+def read_mask(mask: object, size: tuple[int, int], place: Place) -> dict[str, Any]:
+    """Compressed run-lengths of a mask in any of COCO's three forms, checked.
+
+    Args:
+        mask: polygons, or ``dict(size, counts)`` with a list of run-lengths or with text.
+        size: height and width of the frame, which the mask must have.
+        place: for messages.
+
+    Raises:
+        AnnotationError: if it is none of them, or of another size.
+    """
+    if isinstance(mask, list):
+        if size[0] * size[1] > MAX_PIXELS:
+            place.fail(f'a frame of {size[1]} x {size[0]} pixels')
+        polygons = [_polygon(points, place) for points in mask]
+        if not polygons:
+            place.fail('a mask without polygons')
+        return _as_text(mask_utils.merge(mask_utils.frPyObjects(polygons, *size)))
+    table = place.table(mask, 'a mask')
+    if table.get('size') != list(size):
+        place.fail(f'a mask of size {shown(table.get("size"))} in a frame of {list(size)}')
+    counts = table.get('counts')
+    if isinstance(counts, bytes):
+        counts = counts.decode('latin1')
+    if isinstance(counts, list):
+        runs = [place.whole(run, 'a run-length') for run in counts]
+        if sum(runs) != size[0] * size[1] or sum(runs) > MAX_PIXELS:
+            place.fail(f'run-lengths do not fill a mask of {size[1]} x {size[0]} pixels')
+        return _as_text(mask_utils.frPyObjects(dict(size=list(size), counts=runs), *size))
+    return read_rle(counts, list(size), place)
+
+
+def _polygon(points: object, place: Place) -> list[float]:
+    numbers = [
+        place.number(value, 'a number of a polygon') for value in place.items(points, 'polygon')
+    ]
+    if len(numbers) < 6 or len(numbers) % 2:
+        place.fail(f'a polygon needs x and y of three points or more, got {len(numbers)} numbers')
+    return numbers
+
+
+def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
+    return dict(size=list(mask['size']), counts=mask['counts'].decode('ascii'))
 
 
 def rle_box(mask: dict[str, Any]) -> Box:
