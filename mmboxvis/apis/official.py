@@ -94,8 +94,11 @@ def is_official(state: dict[str, Tensor]) -> bool:
     return any(name.startswith(('sem_seg_head.', 'sem_seg_head_t.')) for name in state)
 
 
+_COCO_CLASSES = 80
+
+
 def convert_official(
-    path: str | os.PathLike, which: str = 'both', *, keep_classes: bool = True
+    path: str | os.PathLike, which: str = 'both', *, keep_classes: bool | None = None
 ) -> dict[str, Any]:
     """Reads a released checkpoint as one that ``tools/test.py`` and ``load_from`` take.
 
@@ -103,11 +106,12 @@ def convert_official(
         path: a released BoxVIS, Mask2Former, Mask2Former-VIS or MinVIS file.
         which: ``both`` keeps student and teacher, ``student`` drops the teacher, ``teacher`` puts
             the teacher in the student's place.
-        keep_classes: ``False`` drops the class layer, as training on other classes needs.
+        keep_classes: ``False`` drops the class layer, as training on other classes needs; ``None``
+            drops it where it is that of Mask2Former for COCO, which is what it is trained on from.
 
     Returns:
-        ``state_dict`` and ``meta``; what is no part of a network is kept in the meta, so that
-        :func:`to_official` can write the same file again.
+        ``state_dict`` and ``meta``; what is no part of a network, and a class layer that was
+        dropped, is kept in the meta, so that :func:`to_official` can write the same file again.
 
     Raises:
         ValueError: where the file is no released checkpoint, has tensors without a place (it
@@ -117,7 +121,7 @@ def convert_official(
     if not is_official(state):
         raise ValueError(
             f'{path} is not in the released layout (no "sem_seg_head." in it), it begins with '
-            f'{next(iter(state))!r}'
+            f'{next(iter(state))!r}{_hint(state)}'
         )
     try:
         ours, extras = official_to_ours(state)
@@ -128,9 +132,28 @@ def convert_official(
         if not part:
             raise ValueError(f'{path} has no {which}')
         ours = {f'student.{name}': tensor for name, tensor in part.items()}
+    if keep_classes is None:
+        keep_classes = not _is_coco(ours)
     if not keep_classes:
-        ours = {name: tensor for name, tensor in ours.items() if '.cls_embed.' not in name}
+        dropped = {name: tensor for name, tensor in ours.items() if '.cls_embed.' in name}
+        ours = {name: tensor for name, tensor in ours.items() if name not in dropped}
+        extras = {**extras, **ours_to_official(dropped)}
     return dict(state_dict=OrderedDict(ours), meta=dict(official_extras=extras))
+
+
+def _hint(state: dict[str, Tensor]) -> str:
+    """What to do with a file of mmdet, or of ours."""
+    owners = {name.partition('.')[0] for name in state}
+    if owners & {'panoptic_head', 'track_head', 'student', 'teacher'}:
+        return '; load_from, tools/test.py and mmboxvis take such a file as it is'
+    return ''
+
+
+def _is_coco(ours: dict[str, Tensor]) -> bool:
+    """Whether this is a network for COCO's images: its classes, and no teacher."""
+    bias = ours.get('student.track_head.cls_embed.bias')
+    has_teacher = any(name.startswith('teacher.') for name in ours)
+    return bias is not None and len(bias) == _COCO_CLASSES + 1 and not has_teacher
 
 
 def read_ours(path: str | os.PathLike) -> dict[str, Any]:
@@ -181,7 +204,7 @@ def load_official(path: str | os.PathLike) -> BoxVIS:
     Raises:
         ValueError: where tensors are missing, left over or of a wrong shape; it names them.
     """
-    converted = convert_official(path)
+    converted = convert_official(path, keep_classes=True)
     state = converted['state_dict']
     student = strip_owner(state, 'student')
     # only BoxVIS files carry a teacher or the counter of its confidence schedule

@@ -31,6 +31,7 @@ from tests.models.tiny import make_boxvis, network_cfg
 
 ROOT = Path(__file__).resolve().parents[2]
 R50_KEYS = ROOT / 'tests/data/r50_keys.txt'
+SWIN_L_KEYS = ROOT / 'tests/data/swin_l_keys.txt'
 
 
 @pytest.fixture(scope='module')
@@ -246,6 +247,22 @@ class TestSwin:
         ours, _ = official_to_ours(official)
         assert_same_bits(ours, state)
 
+    def test_full_size_swin_l_one_to_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        table = read_table(SWIN_L_KEYS)
+        assert len(table) == 24 * 14 + 4 + 3 * 3 + 4 * 2
+        heads = {name for name in read_table(R50_KEYS) if name.startswith('sem_seg_head.')}
+        model = Config.fromfile(ROOT / 'configs/_base_/models/boxvis_swin_l.py').model
+        linspace = torch.linspace  # Swin reads its drop-path rates off a tensor
+        monkeypatch.setattr(torch, 'linspace', lambda *a, **kw: linspace(*a, **kw, device='cpu'))
+        with torch.device('meta'):
+            network = MODELS.build(model.network)
+        official = ours_to_official({f'student.{k}': v for k, v in network.state_dict().items()})
+        assert official.keys() == heads | table.keys()
+        for name, shape in table.items():
+            assert tuple(official[name].shape) == shape, name
+        back, _ = official_to_ours(official)
+        assert back.keys() == {f'student.{name}' for name in network.state_dict()}
+
     def test_patch_merging_gives_the_same_numbers(self) -> None:
         channels = 6
         norm_weight, norm_bias = torch.randn(2, 4 * channels).unbind(0)
@@ -419,6 +436,41 @@ class TestTool:
             for owner in ('student', 'teacher')
             for name in ('weight', 'bias')
         }
+
+    def test_classes_of_coco_are_left_out_and_come_back(
+        self,
+        tool: ModuleType,
+        released: dict[str, Tensor],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Mask2Former for COCO instances: what everything is trained from."""
+        state = {k: v for k, v in released.items() if '_t.' not in k and k != 'criterion._iter'}
+        for name, shape in (('weight', (81, 64)), ('bias', (81,))):
+            state[f'sem_seg_head.predictor.class_embed.{name}'] = torch.rand(shape)
+        source = str(write_pkl(state, tmp_path / 'coco.pkl'))
+        ours, back = str(tmp_path / 'ours.pth'), str(tmp_path / 'back.pkl')
+        assert tool.main([source, ours]) == 0
+        assert 'left out: the class layer of 80 classes' in capsys.readouterr().out
+        model = make_tiny_r50()
+        first = model.student.track_head.cls_embed.weight.clone()
+        result = model.load_state_dict(torch.load(ours, weights_only=True)['state_dict'], False)
+        assert not result.unexpected_keys
+        assert all('cls_embed' in key or 'batches' in key for key in result.missing_keys)
+        assert torch.equal(model.student.track_head.cls_embed.weight, first)
+        assert tool.main(['--reverse', ours, back]) == 0
+        assert_same_bits(read_checkpoint(back), state)
+        assert tool.main([source, ours, '--keep-classes']) == 0
+        assert 'left out' not in capsys.readouterr().out
+        assert load_official(source).student.track_head.cls_embed.out_features == 81
+
+    def test_checkpoints_of_mmdet_need_no_conversion(
+        self, tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = tmp_path / 'mmdet.pth'
+        torch.save(dict(state_dict={'panoptic_head.cls_embed.bias': torch.zeros(81)}), source)
+        assert tool.main([str(source), str(tmp_path / 'ours.pth')]) == 1
+        assert 'take such a file as it is' in capsys.readouterr().err
 
     @pytest.mark.parametrize('reverse', [False, True])
     def test_bad_source_is_one_line_of_error(

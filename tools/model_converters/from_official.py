@@ -29,10 +29,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default='both',
         help='keep student and teacher, the student alone, or the teacher in its place',
     )
-    parser.add_argument(
+    classes = parser.add_mutually_exclusive_group()
+    classes.add_argument(
         '--drop-classes',
-        action='store_true',
-        help='leave the class layer out; a layer of another size is left out on loading anyway',
+        dest='keep_classes',
+        action='store_false',
+        default=None,
+        help='leave the class layer out, as is done anyway with that of Mask2Former for COCO',
+    )
+    classes.add_argument(
+        '--keep-classes', action='store_true', default=None, help='keep it whatever it is'
     )
     parser.add_argument('--reverse', action='store_true', help='write the released layout')
     return parser.parse_args(argv)
@@ -48,18 +54,24 @@ def main(argv: list[str] | None = None) -> int:
             save_whole(official if args.dst.endswith('.pkl') else dict(model=official), args.dst)
             print(f'{len(official)} tensors in the released layout: {args.dst}')
             return 0
-        converted = convert_official(args.src, args.which, keep_classes=not args.drop_classes)
+        converted = convert_official(args.src, args.which, keep_classes=args.keep_classes)
     except (OSError, ValueError, KeyError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
     save_whole(converted, args.dst)
     parts = {name.split('.')[0] for name in converted['state_dict']}
     print(f'{len(converted["state_dict"])} tensors ({", ".join(sorted(parts))}): {args.dst}')
-    dropped = sorted(converted['meta']['official_extras'])
-    if dropped:
-        print(f'kept aside, no part of a network: {", ".join(dropped)}')
-    if args.drop_classes:
-        print('the class layer was left out')
+    aside = converted['meta']['official_extras']
+    layers = {name: tensor for name, tensor in aside.items() if '.class_embed.' in name}
+    others = sorted(aside.keys() - layers.keys())
+    if others:
+        print(f'kept aside, no part of a network: {", ".join(others)}')
+    for name, tensor in layers.items():
+        if name.endswith('.bias'):
+            print(
+                f'left out: the class layer of {len(tensor) - 1} classes ({name.rpartition(".")[0]}'
+                '), so that training starts a new one; --keep-classes keeps it'
+            )
     return 0
 
 
