@@ -163,7 +163,7 @@ def enable_amp(cfg: Config) -> None:
     """
     device = get_device()
     if device in AMP_DEVICES:
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.type = 'FiniteAmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     elif device == 'cpu':
         cfg.optim_wrapper.type = 'AutocastOptimWrapper'

@@ -475,7 +475,7 @@ def test_launchers_are_those_of_mmengine(train: ModuleType, config: Path) -> Non
 @pytest.mark.parametrize(
     ('device', 'wrapper', 'keys'),
     [
-        ('cuda', 'AmpOptimWrapper', {'type', 'optimizer', 'loss_scale'}),
+        ('cuda', 'FiniteAmpOptimWrapper', {'type', 'optimizer', 'loss_scale'}),
         ('cpu', 'AutocastOptimWrapper', {'type', 'optimizer'}),
     ],
 )

@@ -1,28 +1,30 @@
 #!/usr/bin/env bash
-# Trains as a job of Slurm.
+# Trains as a job of Slurm, and goes on after an interruption.
 #   tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [ARGUMENTS OF train.py...]
-# Environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS.
-set -euo pipefail
+# Environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS, MAX_RESTARTS (100).
+# A run that Slurm interrupts saves a checkpoint and ends with status 75. Within sbatch the job is
+# then put back into the queue (submit it with --requeue, --open-mode=append and, for the end of
+# its time, --signal=B:USR1@120); without sbatch a new srun waits for its turn. Both resume.
+# shellcheck source=tools/_launch.sh
+source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
 
-if [ "$#" -lt 4 ]; then
-  echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [ARGUMENTS OF train.py...]" >&2
-  exit 2
+need_arguments $# 4 'PARTITION JOB_NAME CONFIG WORK_DIR'
+interrupted=75
+arguments=("$3" --work-dir "$4" --launcher slurm "${@:5}")
+resume=()
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
+  resume=(--resume)
 fi
-partition=$1
-job_name=$2
-config=$3
-work_dir=$4
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-
-# SRUN_ARGS holds several arguments in one string, so it is split on purpose.
-# shellcheck disable=SC2086
-PYTHONPATH="$here/..${PYTHONPATH:+:$PYTHONPATH}" exec srun \
-  --partition="$partition" \
-  --job-name="$job_name" \
-  --gres="gpu:${GPUS_PER_NODE:-8}" \
-  --ntasks="${GPUS:-8}" \
-  --ntasks-per-node="${GPUS_PER_NODE:-8}" \
-  --cpus-per-task="${CPUS_PER_TASK:-5}" \
-  --kill-on-bad-exit=1 \
-  ${SRUN_ARGS:-} \
-  "${PYTHON:-python}" -u "$here/train.py" "$config" --work-dir "$work_dir" --launcher slurm "${@:5}"
+for _ in $(seq "${MAX_RESTARTS:-100}"); do
+  status=0
+  with_srun "$1" "$2" train.py "${arguments[@]}" ${resume[@]+"${resume[@]}"} || status=$?
+  if [ "$status" -ne "$interrupted" ]; then
+    exit "$status"
+  fi
+  if [ -n "${SLURM_JOB_ID:-}" ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+    exit "$interrupted"
+  fi
+  resume=(--resume)
+done
+exit "$interrupted"

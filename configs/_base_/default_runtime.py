@@ -7,9 +7,18 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=1000, max_keep_ckpts=3),
+    checkpoint=dict(
+        type='WholeCheckpointHook',
+        by_epoch=False,
+        interval=1000,
+        max_keep_ckpts=3,
+        save_best='AP',
+        rule='greater',
+    ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     step_seed=dict(type='StepSeedHook'),
+    non_finite=dict(type='NonFiniteHook', max_in_a_row=10),
+    stop_on_signal=dict(type='StopOnSignalHook'),
 )
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.001)]
 

@@ -57,3 +57,5 @@ for _part in ('ytvis', 'ovis'):
     _dataset[_part]['clip'].update(replacement=False)
 # row 32
 _criterion['loss_pair'].update(wrap_last=False)
+# row 34
+_criterion.update(local_averages=False)

@@ -45,5 +45,7 @@ for _part in ('ytvis', 'ovis'):
     _dataset[_part]['clip'].update(replacement=True)
 # row 32
 _criterion['loss_pair'].update(wrap_last=True)
+# row 34
+_criterion.update(local_averages=True)
 # rows 12, 13, 24: R50 is tested with query matching, Swin-L on OVIS and BVISD with this
 released_overlap_tracker = dict(type='OverlapTracker', lose_last_frame=True, class_filter_all=True)

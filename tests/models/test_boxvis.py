@@ -30,7 +30,7 @@ from tests.models.tiny import (
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 LOSSES = ('loss_cls', 'loss_proj', 'loss_pair', 'loss_mask', 'loss_dice')
-FIGURES = {'pseudo_share', 'pseudo_threshold', 'pairs_per_instance'}
+FIGURES = {'pseudo_share', 'pseudo_threshold', 'pairs_per_instance', 'matches_changed'}
 MANY: Instances = {
     i: (i % 4, [(4 * i, 3 * i, 4 * i + 30, 3 * i + 25)] * 3) for i in range(NUM_QUERIES + 3)
 }
@@ -188,7 +188,10 @@ class TestTeacher:
         losses = compute_loss(model, [make_clip()], [make_sample(TWO_OBJECTS)])
         assert model.teacher is None
         assert not any(name.startswith('teacher') for name in model.state_dict())
-        wanted = loss_keys(('loss_cls', 'loss_proj', 'loss_pair')) | {'pairs_per_instance'}
+        wanted = loss_keys(('loss_cls', 'loss_proj', 'loss_pair')) | {
+            'pairs_per_instance',
+            'matches_changed',
+        }
         assert losses.keys() == wanted
         backward(losses)
         model.copy_student_to_teacher()
@@ -204,7 +207,7 @@ def test_without_affinity_loss() -> None:
     model = make_boxvis(criterion=criterion_cfg(loss_pair=None))
     losses = compute_loss(model, [make_clip()], [make_sample(TWO_OBJECTS)])
     wanted = loss_keys(('loss_cls', 'loss_proj', 'loss_mask', 'loss_dice'))
-    assert losses.keys() == wanted | {'pseudo_share', 'pseudo_threshold'}
+    assert losses.keys() == wanted | {'pseudo_share', 'pseudo_threshold', 'matches_changed'}
 
 
 def test_colour_affinity_of_the_baseline() -> None:
@@ -221,26 +224,6 @@ def test_threshold_follows_the_progress() -> None:
         losses = compute_loss(model, [make_clip()], [make_sample({})])
         thresholds.append(float(losses['pseudo_threshold']))
     assert thresholds == pytest.approx([0.5, 0.880797], abs=1e-5)
-
-
-def test_pairwise_loss_warms_up_alone() -> None:
-    losses = {}
-    for warmup in (0.0, 0.5):
-        torch.manual_seed(1)
-        model = make_boxvis(pair_warmup=warmup)
-        for progress in (0.0, 0.1, 0.5):
-            model.set_progress(progress)
-            torch.manual_seed(0)
-            key = warmup, progress
-            losses[key] = compute_loss(model, [make_clip()], [make_sample(TWO_OBJECTS)])
-    for progress, share in ((0.0, 0.0), (0.1, 0.2), (0.5, 1.0)):
-        warm, full = losses[0.5, progress], losses[0.0, progress]
-        for name, value in full.items():
-            torch.testing.assert_close(
-                warm[name], value * (share if name.endswith('loss_pair') else 1)
-            )
-    with pytest.raises(ValueError, match='pair_warmup'):
-        make_boxvis(pair_warmup=1.5)
 
 
 def test_padding_is_no_part_of_the_target() -> None:

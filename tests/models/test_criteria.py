@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,7 +125,7 @@ def test_class_and_projection_agree_with_loops(batch: str) -> None:
     predictions = make_predictions(len(targets))
     criterion = without_box_terms()
     losses = criterion(predictions, targets, None, None, 0.5)
-    assert len(losses) == 2 * NUM_PREDICTIONS
+    assert len(losses) == 2 * NUM_PREDICTIONS + 1 and 'matches_changed' in losses
     for layer, prediction in enumerate(predictions):
         prefix = '' if layer == NUM_PREDICTIONS - 1 else f'd{layer}.'
         matches = [
@@ -167,40 +166,24 @@ def test_weights_can_be_changed() -> None:
     torch.testing.assert_close(double['loss_cls'], 2 * plain['loss_cls'])
 
 
-def test_number_of_instances_is_the_mean_over_processes(
+def test_sums_are_divided_by_means_over_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     targets = make_targets([TWO_OBJECTS])
     predictions = make_predictions(1)
     criterion = without_box_terms()
     alone = criterion(predictions, targets, None, None, 0.5)
-    # the other process has 6 instances, so the mean is 4 and not 2
-    monkeypatch.setattr(criteria, 'reduce_mean', lambda number: (number + 6) / 2)
+    # the other process has 6 instances, so the mean is 4 and not 2, and as many more queries
+    other = torch.tensor([6.0, 5.0, 0.0])
+    monkeypatch.setattr(criteria, 'reduce_mean', lambda counts: (counts + other) / 2)
     shared = criterion(predictions, targets, None, None, 0.5)
     torch.testing.assert_close(shared['loss_proj'], alone['loss_proj'] / 2)
-    torch.testing.assert_close(shared['loss_cls'], alone['loss_cls'])
-
-
-def test_pseudo_masks_weigh_as_much_as_their_scores() -> None:
-    targets, predictions = make_targets([TWO_OBJECTS]), make_predictions(1)
-    (pseudo,) = make_pseudo(targets)
-    sure = dataclasses.replace(pseudo, scores=torch.ones(2))
-    unsure = dataclasses.replace(pseudo, scores=torch.full((2,), 0.1))
-    losses = {}
-    for name, clip, weigh in (
-        ('all', sure, False),
-        ('none', unsure, False),
-        ('tenth', unsure, True),
-    ):
-        torch.manual_seed(0)
-        criterion = MODELS.build(criterion_cfg(loss_pair=None, weigh_pseudo_masks=weigh))
-        # the teacher's scores also matter in matching: fix it to tell the loss from it
-        criterion._match = lambda *_: [[(torch.arange(2), torch.arange(2))]] * NUM_PREDICTIONS
-        losses[name] = criterion(predictions, targets, [clip], None, 0.5)
-    for key in ('loss_mask', 'd0.loss_dice'):
-        assert losses['none'][key] == 0
-        torch.testing.assert_close(losses['tenth'][key], 0.1 * losses['all'][key])
-    assert losses['tenth']['pseudo_share'] == 1
+    weight = 2 + 0.1 * (NUM_QUERIES - 2)
+    torch.testing.assert_close(shared['loss_cls'], alone['loss_cls'] * weight / ((weight + 5) / 2))
+    criterion.local_averages = True
+    released = criterion(predictions, targets, None, None, 0.5)
+    torch.testing.assert_close(released['loss_cls'], alone['loss_cls'])
+    torch.testing.assert_close(released['loss_proj'], shared['loss_proj'])
 
 
 class TestAffinity:
@@ -318,7 +301,9 @@ class TestPseudoMasks:
         targets = make_targets([TWO_OBJECTS])
         criterion = MODELS.build(criterion_cfg(loss_pair=None))
         losses = criterion(make_predictions(1), targets, None, None, 0.5)
-        assert {name.split('.')[-1] for name in losses} == {'loss_cls', 'loss_proj'}
+        names = {name.split('.')[-1] for name in losses}
+
+        assert names == {'loss_cls', 'loss_proj', 'matches_changed'}
 
 
 class TestMaskSupervised:
@@ -362,3 +347,19 @@ class TestMaskSupervised:
         targets = [ClipTargets.from_data_sample(make_sample(TWO_OBJECTS), SIZE)]
         with pytest.raises(ValueError, match='needs masks'):
             self.build()(make_predictions(1), targets)
+
+
+def test_matches_changed_is_the_share_between_the_last_two_layers() -> None:
+    targets = make_targets([TWO_OBJECTS, {}])
+    none = torch.zeros(0, dtype=torch.long)
+    both = torch.tensor([0, 1])
+    share = without_box_terms()._matches_changed
+
+    def layer(queries: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(torch.tensor(queries), both), (none, none)]
+
+    assert share([layer([4, 2]), layer([4, 2])], targets) == 0
+    assert share([layer([4, 2]), layer([4, 3])], targets) == 0.5
+    assert share([layer([1, 1]), layer([4, 2]), layer([2, 4])], targets) == 1
+    assert share([layer([4, 2])], targets) is None
+    assert share([[(none, none)]] * 2, make_targets([{}])) == 0

@@ -11,7 +11,7 @@ _backbone_no_decay = dict(lr_mult=0.1, decay_mult=0.0)
 _no_decay = dict(lr_mult=1.0, decay_mult=0.0)
 
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='FiniteOptimWrapper',
     constructor='StudentOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
     clip_grad=dict(max_norm=0.01, norm_type=2),

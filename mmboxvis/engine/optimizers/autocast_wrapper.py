@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from mmengine.optim import OptimWrapper
 from mmengine.runner.amp import autocast
 
 from mmboxvis.registry import OPTIM_WRAPPERS
 
+from .finite_step import FiniteSteps
+
 
 @OPTIM_WRAPPERS.register_module()
-class AutocastOptimWrapper(OptimWrapper):
+class AutocastOptimWrapper(FiniteSteps):
     """Mixed precision in bfloat16 on a CPU, which mmengine's ``AmpOptimWrapper`` refuses.
 
     bfloat16 has the exponent range of float32, so the loss needs no scaling.

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.dist import broadcast_object_list, is_main_process, master_only
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.checkpoint import _load_checkpoint_to_model
+from torch import nn
 
+from mmboxvis.engine.checkpoint_files import newest_whole, read_checkpoint
+from mmboxvis.files import whole_file
 from mmboxvis.registry import RUNNERS
 
 from .seeded_draws import NumberedSampler, SeededDraws
@@ -23,11 +32,15 @@ class ResumableRunner(Runner):
       differently with another number of them, and after some hundred steps so does every figure.
       Without it there are as many as torch likes.
 
+    * A checkpoint is written whole or not at all, and read only if it is whole and holds nothing
+      but tensors and plain values. ``resume`` without a path takes the newest that is so.
+
     With :class:`StepSeedHook` among the hooks, two runs on one machine and in one number of
-    processes are equal bit for bit.
+    processes are equal bit for bit, and so are a run and the same run interrupted and resumed.
     """
 
     _train_dataloader: Any
+    _load_from: str | None
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Sets up the processes as mmengine does, and the number of threads."""
@@ -40,6 +53,76 @@ class ResumableRunner(Runner):
         if not isinstance(loop, BaseLoop):
             self._train_dataloader = seeded_loader(self._train_dataloader, int(self.seed or 0))
         return super().build_train_loop(loop)
+
+    def train(self) -> nn.Module:
+        """Trains; with ``resume`` from the newest checkpoint of the work folder that is whole."""
+        if is_main_process():
+            for left_over in Path(self.work_dir).glob('.*.part.pth'):  # of a run that was killed
+                left_over.unlink()
+        if self._resume:
+            if self._load_from is None:
+                self._load_from = self._newest()
+            if self._load_from is None:
+                self.logger.info(
+                    f'{self.work_dir} holds no checkpoint: starting from the first step'
+                )
+            elif _is_local(self._load_from):
+                self._take_seed(self._load_from)
+        return super().train()
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Saves as mmengine does, to a file that appears when it is complete and on the disk."""
+        if not _is_local(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        with whole_file(Path(out_dir) / filename) as temporary:
+            super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+            with open(temporary, 'rb') as file:
+                os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: Any = 'cpu',
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = ((r'^module.', ''),),
+    ) -> dict[str, Any]:
+        """Loads a checkpoint into the model; arguments as in mmengine.
+
+        Returns:
+            What the file holds.
+
+        Raises:
+            CheckpointError: if a local file is broken or holds other objects than tensors and
+                plain values.
+        """
+        if not _is_local(filename):
+            return super().load_checkpoint(filename, map_location, strict, list(revise_keys))
+        checkpoint = read_checkpoint(filename, map_location)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=list(revise_keys))
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def _newest(self) -> str | None:
+        """The newest checkpoint of the work folder that is whole, the same in all processes."""
+        found = [newest_whole(self.work_dir) if is_main_process() else None]
+        broadcast_object_list(found)
+        return None if found[0] is None else str(found[0])
+
+    def _take_seed(self, path: str) -> None:
+        """Takes the seed of the run that is resumed, before a sampler is built with another."""
+        seed = read_checkpoint(path).get('meta', {}).get('seed')
+        if seed is not None and self._randomness_cfg.get('seed') is None:
+            self._randomness_cfg.update(seed=seed)
+            self.set_randomness(**self._randomness_cfg)
+
+
+def _is_local(path: str) -> bool:
+    return '://' not in str(path)
 
 
 def seeded_loader(loader: Any, seed: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,21 @@ from mmboxvis.structures import AffinityPairs, ClipPredictions, ClipTargets, Pse
 LayerMatches = list[tuple[Tensor, Tensor]]
 
 
+@dataclass(frozen=True)
+class _Averages:
+    """Scalars that sums over the batch are divided by, each a mean over the processes.
+
+    Attributes:
+        instances: instances, at least 1.
+        cls_weight: sum of the weights of the queries' classes, or 1 where it is 0.
+        pair_clips: clips that keep a pair, or 1 where none does.
+    """
+
+    instances: Tensor
+    cls_weight: Tensor
+    pair_clips: Tensor
+
+
 class _Criterion(BaseModule):
     """Matching and classification, which both kinds of supervision share.
 
@@ -29,15 +45,24 @@ class _Criterion(BaseModule):
         assigner: config of the matcher.
         cls_weight: weight of the classification loss.
         no_object_weight: weight of the class *no object* in it.
+        local_averages: averages the class loss over the queries and the pairwise loss over the
+            clips of each process, as the released program does, and not of all: with several
+            processes the loss then depends on how the clips are dealt out.
     """
 
     def __init__(
-        self, *, assigner: dict, cls_weight: float = 2.0, no_object_weight: float = 0.1
+        self,
+        *,
+        assigner: dict,
+        cls_weight: float = 2.0,
+        no_object_weight: float = 0.1,
+        local_averages: bool = False,
     ) -> None:
         super().__init__()
         self.assigner = TASK_UTILS.build(assigner)
         self.cls_weight = cls_weight
         self.no_object_weight = no_object_weight
+        self.local_averages = local_averages
 
     def _match(
         self,
@@ -61,9 +86,13 @@ class _Criterion(BaseModule):
         return [list(layer) for layer in zip(*by_clip)]
 
     def _loss_cls(
-        self, cls_logits: Tensor, targets: Sequence[ClipTargets], matches: LayerMatches
+        self,
+        cls_logits: Tensor,
+        targets: Sequence[ClipTargets],
+        matches: LayerMatches,
+        total_weight: Tensor,
     ) -> Tensor:
-        """Softmax cross-entropy over B * Q queries, weighted mean on this process."""
+        """Softmax cross-entropy over B * Q queries, weighted mean."""
         num_classes = cls_logits.shape[-1] - 1
         labels = torch.full(
             cls_logits.shape[:2], num_classes, dtype=torch.long, device=cls_logits.device
@@ -72,14 +101,56 @@ class _Criterion(BaseModule):
             row[query_inds] = target.labels[gt_inds]
         weight = cls_logits.new_ones(num_classes + 1, dtype=torch.float32)
         weight[-1] = self.no_object_weight
-        return self.cls_weight * F.cross_entropy(
-            cls_logits.flatten(0, 1).float(), labels.flatten(), weight
+        total = F.cross_entropy(
+            cls_logits.flatten(0, 1).float(), labels.flatten(), weight, reduction='sum'
         )
+        return self.cls_weight * total / total_weight
+
+    def _averages(
+        self,
+        targets: Sequence[ClipTargets],
+        num_queries: int,
+        pairs: Sequence[AffinityPairs] | None = None,
+    ) -> _Averages:
+        """What sums over the batch are divided by, in one exchange between the processes.
+
+        Gradients are averaged over the processes. Divided by the mean of the processes' counts, a
+        sum of each becomes the mean over the whole batch, however it is dealt out.
+        """
+        matched = sum(min(len(target), num_queries) for target in targets)
+        idle = len(targets) * num_queries - matched
+        counts = torch.tensor(
+            [
+                float(sum(map(len, targets))),
+                matched + self.no_object_weight * idle,
+                float(sum(clip.num_pairs > 0 for clip in pairs or ())),
+            ],
+            device=targets[0].boxes.device,
+        )
+        means = reduce_mean(counts)
+        instances = means[0]
+        cls_weight, clips = counts[1:] if self.local_averages else means[1:]
+        cls_weight, clips = (count.where(count > 0, 1) for count in (cls_weight, clips))
+        return _Averages(instances.clamp(min=1), cls_weight, clips)
 
     @staticmethod
-    def _num_instances(targets: Sequence[ClipTargets], like: Tensor) -> Tensor:
-        """Instances of the batch, averaged over the processes, at least 1."""
-        return reduce_mean(like.new_tensor([float(sum(map(len, targets)))])).clamp(min=1)[0]
+    def _matches_changed(
+        matches: Sequence[LayerMatches], targets: Sequence[ClipTargets]
+    ) -> Tensor | None:
+        """Share of the instances that the last layer matches to another query than the one before.
+
+        Returns:
+            A scalar in [0, 1], or ``None`` where there is only one prediction.
+        """
+        if len(matches) < 2:
+            return None
+        changed, total = targets[0].boxes.new_zeros(()), sum(map(len, targets))
+        for target, before, last in zip(targets, matches[-2], matches[-1], strict=True):
+            queries = target.labels.new_full((2, len(target)), -1)
+            for row, (query_inds, gt_inds) in zip(queries, (before, last)):
+                row[gt_inds] = query_inds
+            changed = changed + (queries[0] != queries[1]).sum()
+        return changed / max(total, 1)
 
 
 def _matched_masks(mask_logits: Tensor, matches: LayerMatches) -> Tensor:
@@ -98,7 +169,6 @@ class _MatchedTruth:
         box_projections: theirs, see :meth:`ProjectionLoss.project_boxes`.
         confident: (m,) int64, the instances whose pseudo masks supervise.
         pseudo_masks: (m, T, H, W), theirs, or ``None`` without a teacher.
-        pseudo_scores: (m,), the teacher's.
         pairs: one a clip, or ``None`` without a pairwise loss.
     """
 
@@ -106,7 +176,6 @@ class _MatchedTruth:
     box_projections: tuple[Tensor, Tensor]
     confident: Tensor | None
     pseudo_masks: Tensor | None
-    pseudo_scores: Tensor | None
     pairs: list[AffinityPairs] | None
 
     @classmethod
@@ -126,11 +195,10 @@ class _MatchedTruth:
                 [x if len(gt) == len(x) else x[gt] for x, (_, gt) in zip(values, matched)]
             )
 
-        kept = pseudo_masks = scores = None
+        kept = pseudo_masks = None
         if pseudo is not None and confident is not None:
             kept = in_order(confident).nonzero().flatten()
             pseudo_masks = in_order([clip.masks for clip in pseudo])[kept]
-            scores = in_order([clip.scores for clip in pseudo])[kept]
         clip_pairs = None
         if pairs is not None:
             clip_pairs = [
@@ -139,7 +207,7 @@ class _MatchedTruth:
             ]
         box_masks = in_order([t.box_masks for t in targets])
         projections = loss_proj.project_boxes(box_masks)
-        return cls(box_masks, projections, kept, pseudo_masks, scores, clip_pairs)
+        return cls(box_masks, projections, kept, pseudo_masks, clip_pairs)
 
 
 def _name_layers(layers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -162,9 +230,7 @@ class BoxSupervisedCriterion(_Criterion):
         loss_proj: config of a :class:`ProjectionLoss`.
         loss_pair: config of an :class:`STPALoss` or :class:`PairwiseAffinityLoss`, or ``None``.
         loss_pseudo: config of a :class:`PseudoMaskLoss`, or ``None``.
-        weigh_pseudo_masks: every pseudo mask supervises, with its score as weight, instead of
-            those above the threshold with a weight of 1 (beyond the paper).
-        kwargs: ``cls_weight`` and ``no_object_weight``.
+        kwargs: ``cls_weight``, ``no_object_weight`` and ``local_averages``.
     """
 
     def __init__(
@@ -174,11 +240,9 @@ class BoxSupervisedCriterion(_Criterion):
         loss_proj: dict,
         loss_pair: dict | None = None,
         loss_pseudo: dict | None = None,
-        weigh_pseudo_masks: bool = False,
-        **kwargs: float,
+        **kwargs: Any,
     ) -> None:
         super().__init__(assigner=assigner, **kwargs)
-        self.weigh_pseudo_masks = weigh_pseudo_masks
         self.loss_proj = MODELS.build(loss_proj)
         self.loss_pair = None if loss_pair is None else MODELS.build(loss_pair)
         self.loss_pseudo = None if loss_pseudo is None else MODELS.build(loss_pseudo)
@@ -202,14 +266,14 @@ class BoxSupervisedCriterion(_Criterion):
 
         Returns:
             ``loss_cls``, ``loss_proj``, ``loss_pair``, ``loss_mask``, ``loss_dice`` (those in use)
-            a layer, and ``pseudo_share``, ``pseudo_threshold``, ``pairs_per_instance`` for the log.
+            a layer, and ``pseudo_share``, ``pseudo_threshold``, ``pairs_per_instance`` and
+            ``matches_changed`` for the log.
         """
         matches = self._match(predictions, targets, pseudo or [None] * len(targets), threshold)
-        num_instances = self._num_instances(targets, predictions[-1].mask_logits)
+        averages = self._averages(targets, predictions[-1].cls_logits.shape[1], pairs)
         confident = None
         if pseudo is not None:
-            least = 0.0 if self.weigh_pseudo_masks else threshold
-            confident = [(clip.scores >= least) & (clip.query_inds >= 0) for clip in pseudo]
+            confident = [(clip.scores >= threshold) & (clip.query_inds >= 0) for clip in pseudo]
         layers = []
         truth = None
         for prediction, matched in zip(predictions, matches, strict=True):
@@ -218,25 +282,30 @@ class BoxSupervisedCriterion(_Criterion):
                 truth = _MatchedTruth.of(targets, pseudo, confident, pairs, matched, self.loss_proj)
             masks = _matched_masks(prediction.mask_logits, matched)
             losses = dict(
-                loss_cls=self._loss_cls(prediction.cls_logits, targets, matched),
+                loss_cls=self._loss_cls(
+                    prediction.cls_logits, targets, matched, averages.cls_weight
+                ),
                 loss_proj=self.loss_proj(
                     masks,
                     truth.box_masks,
-                    avg_factor=num_instances,
+                    avg_factor=averages.instances,
                     box_projections=truth.box_projections,
                 ),
             )
             if self.loss_pair is not None and truth.pairs is not None:
-                losses['loss_pair'] = self._pair_loss(self.loss_pair, masks, matched, truth.pairs)
+                losses['loss_pair'] = self._pair_loss(
+                    self.loss_pair, masks, matched, truth.pairs, averages.pair_clips
+                )
             if self.loss_pseudo is not None and truth.pseudo_masks is not None:
                 losses['loss_mask'], losses['loss_dice'] = self.loss_pseudo(
-                    masks[truth.confident],
-                    truth.pseudo_masks,
-                    avg_factor=num_instances,
-                    weights=truth.pseudo_scores if self.weigh_pseudo_masks else None,
+                    masks[truth.confident], truth.pseudo_masks, avg_factor=averages.instances
                 )
             layers.append(losses)
-        return {**_name_layers(layers), **self._figures(targets, confident, pairs, threshold)}
+        figures = self._figures(targets, confident, pairs, threshold)
+        changed = self._matches_changed(matches, targets)
+        if changed is not None:
+            figures['matches_changed'] = changed
+        return {**_name_layers(layers), **figures}
 
     @staticmethod
     def _pair_loss(
@@ -244,14 +313,14 @@ class BoxSupervisedCriterion(_Criterion):
         masks: Tensor,
         matched: LayerMatches,
         pairs: Sequence[AffinityPairs],
+        num_clips: Tensor,
     ) -> Tensor:
-        """Mean over the clips of this process that keep a pair; 0, with a gradient, if none."""
-        total, num_clips = masks.sum() * 0, 0
+        """Mean over the clips that keep a pair; 0, with a gradient, if none."""
+        total = masks.sum() * 0
         parts = masks.split([len(gt) for _, gt in matched])
         for logits, clip_pairs in zip(parts, pairs, strict=True):
             total = total + loss_pair(logits, clip_pairs)
-            num_clips += clip_pairs.num_pairs > 0
-        return total / max(num_clips, 1)
+        return total / num_clips
 
     @staticmethod
     def _figures(
@@ -280,10 +349,10 @@ class MaskSupervisedCriterion(_Criterion):
     Args:
         assigner: config of a :class:`MaskAssigner`.
         loss_mask: config of a :class:`PseudoMaskLoss`, which takes hard masks as well.
-        kwargs: ``cls_weight`` and ``no_object_weight``.
+        kwargs: ``cls_weight``, ``no_object_weight`` and ``local_averages``.
     """
 
-    def __init__(self, *, assigner: dict, loss_mask: dict, **kwargs: float) -> None:
+    def __init__(self, *, assigner: dict, loss_mask: dict, **kwargs: Any) -> None:
         super().__init__(assigner=assigner, **kwargs)
         self.loss_mask = MODELS.build(loss_mask)
 
@@ -299,16 +368,18 @@ class MaskSupervisedCriterion(_Criterion):
                 )
             masks_of.append(target.masks)
         matches = self._match(predictions, targets, [None] * len(targets), 0.0)
-        num_instances = self._num_instances(targets, predictions[-1].mask_logits)
+        averages = self._averages(targets, predictions[-1].cls_logits.shape[1])
         layers = []
         for prediction, matched in zip(predictions, matches, strict=True):
             loss_mask, loss_dice = self.loss_mask(
                 _matched_masks(prediction.mask_logits, matched),
                 torch.cat([masks[gt] for masks, (_, gt) in zip(masks_of, matched)]),
-                avg_factor=num_instances,
+                avg_factor=averages.instances,
             )
             losses = dict(
-                loss_cls=self._loss_cls(prediction.cls_logits, targets, matched),
+                loss_cls=self._loss_cls(
+                    prediction.cls_logits, targets, matched, averages.cls_weight
+                ),
                 loss_mask=loss_mask,
                 loss_dice=loss_dice,
             )

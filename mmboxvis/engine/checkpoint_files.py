@@ -1,0 +1,151 @@
+"""Checkpoints as files: whether one is whole, which is the newest, and what is in it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner import checkpoint as mmengine_checkpoint
+
+from mmboxvis.files import StrPath
+
+_STEP = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
+
+
+class CheckpointError(Exception):
+    """A checkpoint is broken or holds what it must not; the message is one line."""
+
+
+def require_whole(path: StrPath) -> None:
+    """Reads a checkpoint through and compares its check sums, which torch does not.
+
+    Files of torch before 1.6 carry none and pass.
+
+    Raises:
+        CheckpointError: if the file is empty, cut short or changed.
+        FileNotFoundError: if there is none.
+    """
+    with open(path, 'rb') as file:
+        start = file.read(4)
+        if not start:
+            raise CheckpointError(f'{path} is empty: use an older checkpoint')
+        if start != b'PK\x03\x04':
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                broken = archive.testzip()
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f'{path} is cut short or damaged ({error}): use an older checkpoint'
+            ) from error
+    if broken is not None:
+        raise CheckpointError(f'{path} is damaged in {broken}: use an older checkpoint')
+
+
+def read_checkpoint(path: StrPath, map_location: Any = 'cpu') -> dict[str, Any]:
+    """Loads a checkpoint that is whole and holds nothing but tensors and plain values.
+
+    No code of the file is run: it is loaded with ``weights_only=True``. The history of the log, as
+    mmengine stores it, is allowed beside.
+
+    Args:
+        path: a local file.
+        map_location: as in ``torch.load``.
+
+    Raises:
+        CheckpointError: if it is broken, or holds other objects.
+        FileNotFoundError: if there is none.
+    """
+    require_whole(path)
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            content = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise CheckpointError(
+            f'{path} holds more than tensors and plain values, and is not loaded, because code '
+            f'could hide in it ({reason}); if you trust its source, load it with torch and save '
+            "its 'state_dict' alone"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f'{path} is no checkpoint of torch ({error})') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path} holds a {type(content).__name__}, expected a dict')
+    return content
+
+
+def newest_whole(folder: StrPath) -> Path | None:
+    """The checkpoint of most steps in a work folder that is whole; the log warns of broken ones."""
+    steps = {
+        path: int(match[1])
+        for path in Path(folder).glob('*.pth')
+        if (match := _STEP.fullmatch(path.name))
+    }
+    for path in sorted(steps, key=steps.__getitem__, reverse=True):
+        try:
+            content = read_checkpoint(path)
+            if not {'meta', 'state_dict', 'optimizer'} <= content.keys():
+                raise CheckpointError(f'{path} lacks the state of the optimiser')
+        except CheckpointError as error:
+            print_log(f'{error}; it is left out', logger='current', level=logging.WARNING)
+        else:
+            return path
+    return None
+
+
+def _allowed() -> list[Any]:
+    """What mmengine's own checkpoints hold beside tensors."""
+    if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
+        return list(mmengine_checkpoint.get_torch_safe_globals())
+    core = getattr(np, '_core', None) or np.core
+    return [HistoryBuffer, np.ndarray, np.dtype, core.multiarray._reconstruct, getattr]
+
+
+# ------------------------------------------------------------------ plain values
+
+
+def plain(value: Any) -> Any:
+    """Numpy's numbers and arrays as Python's, within dicts and sequences; the rest as it is."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        parts = [plain(inner) for inner in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    return value
+
+
+def plain_history(message_hub: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of mmengine's message hub with tensors in place of its ``HistoryBuffer``s."""
+    scalars = {}
+    for name, buffer in message_hub.get('log_scalars', {}).items():
+        values, counts = buffer.data
+        scalars[name] = dict(
+            values=torch.as_tensor(np.asarray(values, np.float64)),
+            counts=torch.as_tensor(np.asarray(counts, np.float64)),
+            max_length=int(buffer.max_length),
+        )
+    return {**message_hub, 'log_scalars': scalars}
+
+
+def rebuilt_history(message_hub: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of :func:`plain_history`; buffers pass as they are."""
+    scalars = {}
+    for name, content in message_hub.get('log_scalars', {}).items():
+        if isinstance(content, Mapping):
+            content = HistoryBuffer(
+                content['values'].cpu().numpy(),
+                content['counts'].cpu().numpy(),
+                content['max_length'],
+            )
+        scalars[name] = content
+    return {**message_hub, 'log_scalars': scalars}

@@ -1,0 +1,85 @@
+"""Stopping in good order when the machine is wanted for something else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmboxvis.registry import HOOKS
+
+from .whole_checkpoint_hook import WholeCheckpointHook
+
+RESUME_LATER = 75
+"""Exit status of a run that was told to stop and left a checkpoint (``EX_TEMPFAIL``)."""
+
+
+@HOOKS.register_module()
+class StopOnSignalHook(Hook):
+    """Saves a checkpoint and exits with status 75 when a signal comes in training.
+
+    The step under way is finished first. If any process got the signal all stop after the same
+    step. A second signal takes its usual course and ends the process at once.
+
+    Args:
+        signals: names of the signals; Slurm sends ``SIGTERM`` before it takes the machine away,
+            and ``--signal=USR1@120`` sends ``SIGUSR1`` two minutes before the time is up.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, signals: Sequence[str] = ('SIGTERM', 'SIGUSR1')) -> None:
+        self.signals = [signal.Signals[name] for name in signals]
+        self.received = 0
+        self._before: dict[signal.Signals, object] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Listens, if this is the main thread: Python allows it nowhere else."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {name: signal.signal(name, self._note) for name in self.signals}
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | Sequence | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Stops the run if any process was told to.
+
+        Raises:
+            SystemExit: with status 75, after the checkpoint is written.
+        """
+        told = torch.tensor(self.received, device=get_device())
+        all_reduce(told, 'max')
+        if not int(told):
+            return
+        keeper = next((x for x in runner.hooks if isinstance(x, WholeCheckpointHook)), None)
+        saved = 'no checkpoint: there is no WholeCheckpointHook'
+        if keeper is not None:
+            saved = keeper.save_now(runner)
+        name = signal.Signals(int(told)).name
+        runner.logger.warning(
+            f'{name}: stopped after step {runner.iter + 1}, saved {saved}; --resume goes on'
+        )
+        raise SystemExit(RESUME_LATER)
+
+    def after_train(self, runner: Runner) -> None:
+        """Listens no more."""
+        for name, handler in self._before.items():
+            signal.signal(name, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        for name, handler in self._before.items():
+            signal.signal(name, handler)  # type: ignore[arg-type]
+        # workers of the data loader get the signal too; torch would break off the step for them
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,64 @@
+"""Checkpoints that a kill at any moment leaves usable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from mmboxvis.engine.checkpoint_files import plain, plain_history, rebuilt_history
+from mmboxvis.registry import HOOKS
+
+
+@HOOKS.register_module()
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook``, safe at every moment.
+
+    * The oldest checkpoint is removed after the new one is on the disk, not before.
+    * Files hold tensors and plain values only and load with ``torch.load(weights_only=True)``.
+
+    That a file is written whole or not at all is the work of
+    :class:`~mmboxvis.engine.ResumableRunner`.
+
+    Args:
+        kwargs: as in mmengine.
+    """
+
+    def save_now(self, runner: Runner) -> str:
+        """Saves the state after the current training step, from ``after_train_iter``.
+
+        Returns:
+            The path of the file, or, in runs that count epochs, of the last one there is: mmengine
+            cannot resume within an epoch.
+        """
+        step = runner.iter + 1
+        if not self.by_epoch and self.filename_tmpl.format(step) != Path(self.last_ckpt or '').name:
+            self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=step))
+        return str(self.last_ckpt)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Makes all of it plain that is not weights."""
+        checkpoint['message_hub'] = plain_history(checkpoint['message_hub'])
+        for part in checkpoint.keys() - {'state_dict'}:
+            checkpoint[part] = plain(checkpoint[part])
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Makes mmengine's objects of it again."""
+        if 'message_hub' in checkpoint:
+            checkpoint['message_hub'] = rebuilt_history(checkpoint['message_hub'])
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
+        kept = self.keep_ckpt_ids if self.max_keep_ckpts > 0 else None
+        oldest = None
+        if kept and len(kept) == self.max_keep_ckpts and kept[-1] != step:
+            oldest = kept.popleft()  # with room for the new one mmengine removes nothing
+        super()._save_checkpoint_with_step(runner, step, meta)
+        if oldest is not None and is_main_process():
+            path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(oldest))
+            if self.file_backend.isfile(path):
+                self.file_backend.remove(path)
+            elif self.file_backend.isdir(path):
+                self.file_backend.rmtree(path)

@@ -1,0 +1,125 @@
+"""Checkpoints that are broken, hostile, or older than one would like."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+
+from mmboxvis.engine import checkpoint_files
+from mmboxvis.engine.checkpoint_files import (
+    CheckpointError,
+    newest_whole,
+    plain,
+    plain_history,
+    read_checkpoint,
+    rebuilt_history,
+    require_whole,
+)
+
+CONTENT = dict(meta=dict(iter=3), state_dict=OrderedDict(a=torch.arange(5000.0)), optimizer={})
+
+
+def save(path: Path, content: Any = CONTENT) -> Path:
+    torch.save(content, path)
+    return path
+
+
+class Runs:
+    """What an attacker would put into a pickle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ('hacked',)
+
+
+def test_whole_checkpoint_is_read(tmp_path: Path) -> None:
+    path = save(tmp_path / 'iter_3.pth')
+    require_whole(path)
+    assert torch.equal(read_checkpoint(path)['state_dict']['a'], CONTENT['state_dict']['a'])
+    old = tmp_path / 'old.pth'
+    torch.save(CONTENT, old, _use_new_zipfile_serialization=False)
+    assert read_checkpoint(old)['meta'] == dict(iter=3)
+
+
+def test_every_cut_is_noticed(tmp_path: Path) -> None:
+    path = save(tmp_path / 'iter_3.pth')
+    whole = path.read_bytes()
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=r'iter_3\.pth'):
+            read_checkpoint(path)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = save(tmp_path / 'iter_3.pth')
+    data = bytearray(path.read_bytes())
+    data[data.index(CONTENT['state_dict']['a'].numpy().tobytes()) + 1000] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match='damaged in'):
+        read_checkpoint(path)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = save(tmp_path / 'iter_3.pth', dict(CONTENT, meta=Runs()))
+    with pytest.raises(CheckpointError, match='code could hide in it'):
+        read_checkpoint(path)
+    assert not (tmp_path / 'hacked').exists()
+
+
+@pytest.mark.parametrize('content', [[1, 2], torch.zeros(3)])
+def test_other_content_is_named(tmp_path: Path, content: Any) -> None:
+    with pytest.raises(CheckpointError, match='expected a dict'):
+        read_checkpoint(save(tmp_path / 'a.pth', content))
+
+
+def test_text_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / 'a.pth'
+    path.write_text('version https://git-lfs.github.com/spec/v1\n')
+    with pytest.raises(CheckpointError, match=r'a\.pth'):
+        read_checkpoint(path)
+    with pytest.raises(FileNotFoundError):
+        read_checkpoint(tmp_path / 'nowhere.pth')
+
+
+def test_newest_whole_goes_back_until_one_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert newest_whole(tmp_path) is None
+    for step in (9, 10, 100, 1000):
+        save(tmp_path / f'iter_{step}.pth')
+    save(tmp_path / 'best_AP_iter_5000.pth')
+    assert newest_whole(tmp_path) == tmp_path / 'iter_1000.pth'
+    (tmp_path / 'iter_1000.pth').write_bytes(b'')
+    torch.save(dict(CONTENT['state_dict']), tmp_path / 'iter_100.pth')
+    told: list[str] = []
+    monkeypatch.setattr(checkpoint_files, 'print_log', lambda text, **_: told.append(text))
+    assert newest_whole(tmp_path) == tmp_path / 'iter_10.pth'
+    assert [text.split()[0] for text in told] == [
+        str(tmp_path / f'iter_{step}.pth') for step in (1000, 100)
+    ]
+    assert all(text.endswith('it is left out') for text in told)
+
+
+def test_history_of_the_log_survives_as_tensors(tmp_path: Path) -> None:
+    buffer = HistoryBuffer([1.5, 2.5], [1, 2], max_length=7)
+    hub = dict(log_scalars={'train/loss': buffer}, runtime_info=dict(best=np.float64(0.5)))
+    path = save(tmp_path / 'a.pth', plain(plain_history(hub)))
+    back = rebuilt_history(torch.load(path, weights_only=True))
+    again = back['log_scalars']['train/loss']
+    assert back['runtime_info'] == dict(best=0.5) and again.max_length == 7
+    assert all(np.array_equal(a, b) for a, b in zip(again.data, buffer.data))
+    assert rebuilt_history(hub)['log_scalars']['train/loss'] is buffer
+
+
+def test_plain_keeps_tensors_and_kinds() -> None:
+    tensor = torch.ones(2)
+    value = plain({3: [np.int64(4), (np.zeros(2), tensor)], 'a': None})
+    assert value[3][0] == 4 and type(value[3][0]) is int
+    assert value[3][1][0] == [0.0, 0.0] and value[3][1][1] is tensor

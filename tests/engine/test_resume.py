@@ -1,0 +1,114 @@
+"""A run that was killed and resumed is the run that it would have been."""
+
+from __future__ import annotations
+
+import copy
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from mmboxvis.engine import RESUME_LATER
+from tests.engine.small_runs import STEPS, Run, make_config
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('runs')
+
+
+@pytest.fixture(scope='module')
+def cfg(folder: Path) -> Config:
+    return make_config(folder)
+
+
+@pytest.fixture(scope='module')
+def unbroken(cfg: Config, folder: Path) -> Run:
+    return Run(cfg, folder / 'unbroken').finish()
+
+
+def assert_equal(first: Any, second: Any, path: str = '') -> None:
+    """Bit for bit, through dicts and sequences."""
+    assert type(first) is type(second), path
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, dict):
+        assert list(first) == list(second), path
+        for key in first:
+            assert_equal(first[key], second[key], f'{path}.{key}')
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second), path
+        for i, (a, b) in enumerate(zip(first, second)):
+            assert_equal(a, b, f'{path}.{i}')
+    else:
+        assert first == second, path
+
+
+def assert_same_run(run: Run, reference: Run, name: str = f'iter_{STEPS}.pth') -> None:
+    first, second = run.saved(name), reference.saved(name)
+    assert any(key.startswith('teacher.') for key in first['state_dict'])
+    for part in ('state_dict', 'optimizer', 'param_schedulers'):
+        assert_equal(first[part], second[part], part)
+    losses = [
+        saved['message_hub']['log_scalars']['train/loss']['values'] for saved in (first, second)
+    ]
+    assert len(losses[0]) >= STEPS and torch.equal(*losses)
+    for rank in range(run.world_size):
+        # a step that was repeated was repeated with the same data
+        assert sorted(set(run.diary(rank))) == sorted(reference.diary(rank))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('num_workers', 'world_size', 'kills'), [(0, 1, 4), (2, 1, 3), (0, 2, 3)])
+def test_killed_and_resumed_is_bit_equal(
+    cfg: Config, folder: Path, unbroken: Run, num_workers: int, world_size: int, kills: int
+) -> None:
+    cfg = copy.deepcopy(cfg)
+    cfg.train_dataloader.update(num_workers=num_workers)
+    reference = unbroken
+    if world_size > 1:
+        reference = Run(cfg, folder / f'unbroken_{world_size}', world_size).finish()
+    dice = random.Random(10 * num_workers + world_size)
+    run = Run(cfg, folder / f'killed_{num_workers}_{world_size}', world_size)
+    for step in sorted(dice.sample(range(1, STEPS), kills)):
+        run.start('--resume').kill_at(step, dice.uniform(0, 0.05))
+        assert -signal.SIGKILL in run.wait()
+    run.finish('--resume')
+    assert_same_run(run, reference)
+
+
+@pytest.mark.slow
+def test_stopped_by_a_signal_saves_the_step_and_goes_on(
+    cfg: Config, folder: Path, unbroken: Run
+) -> None:
+    cfg = copy.deepcopy(cfg)
+    cfg.default_hooks.checkpoint.update(interval=1000)
+    run = Run(cfg, folder / 'stopped')
+    run.start().kill_at(8, number=signal.SIGTERM)
+    assert run.wait() == [RESUME_LATER], run.log()[-3000:]
+    (saved,) = run.folder.glob('iter_*.pth')
+    step = int(saved.stem.removeprefix('iter_'))
+    assert step == len(run.diary()) >= 8
+    assert f'stopped after step {step}' in run.log()
+    run.finish('--resume')
+    assert len(run.diary()) == STEPS, 'no step was made twice'
+    assert_same_run(run, unbroken)
+
+
+@pytest.mark.slow
+def test_broken_newest_checkpoint_is_left_out(cfg: Config, folder: Path, unbroken: Run) -> None:
+    run = Run(cfg, folder / 'truncated')
+    run.finish('--cfg-options', 'train_cfg.max_iters=9')
+    newest, older = run.folder / 'iter_9.pth', run.folder / 'iter_6.pth'
+    assert older.exists() and not (run.folder / 'iter_3.pth').exists(), 'max_keep_ckpts is 2'
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    (run.folder / '.iter_12.7.part.pth').write_bytes(b'half')
+    run.finish('--resume')
+    assert 'iter_9.pth is cut short or damaged' in run.log()
+    assert not list(run.folder.glob('.*.part.pth'))
+    for part in ('state_dict', 'optimizer'):
+        assert_equal(run.saved()[part], unbroken.saved()[part], part)
