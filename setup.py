@@ -91,6 +91,7 @@ setup(
     extras_require={
         'onedl': read_requirements('mminstall'),
         'loggers': read_requirements('loggers'),
+        'onnx': read_requirements('onnx'),
         'tests': read_requirements('tests'),
     },
     cmdclass={'build_py': BuildWithMim},

@@ -11,6 +11,7 @@ from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from torch import Tensor
 
 from mmboxvis.models.layers import FusedDeformableAttention, sample_and_sum
+from mmboxvis.models.layers.deformable_attention import _sample_by_grid
 from mmboxvis.registry import MODELS
 from tests.models.test_layers import pixel_decoder_cfg
 
@@ -85,6 +86,13 @@ class TestSampleAndSum:
         )  # of a 2x3 map
         assert sample_and_sum(values, [(2, 3)], x, y, weight).item() == 3 * 5
 
+    def test_by_grid_it_is_the_same(self) -> None:
+        shapes = LEVELS['three levels']
+        values, locations, weights = make_samples(shapes)
+        x, y = (locations * torch.tensor([(w, h) for h, w in shapes])[:, None] - 0.5).unbind(-1)
+        found = _sample_by_grid(values, shapes, x, y, weights)
+        torch.testing.assert_close(found, sample_and_sum(values, shapes, x, y, weights))
+
     def test_no_query(self) -> None:
         shapes = LEVELS['three levels']
         assert ours(shapes, *make_samples(shapes, num_queries=0)).shape == (2, 0, HEADS * CHANNELS)
@@ -153,7 +161,7 @@ class TestModule:
     def test_shapes_may_be_plain_numbers(self) -> None:
         module, _ = self.pair(batch_first=True)
         arguments = self.arguments()
-        plain = {**arguments, 'spatial_shapes': self.SHAPES}
+        plain = {**arguments, 'level_shapes': self.SHAPES}
         assert torch.equal(module(**plain), module(**arguments))
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU: mmcv has its kernel there')

@@ -1,7 +1,7 @@
 """Frames a second of a whole video, with and without reuse of the features between clips.
 
     python tools/analysis_tools/benchmark_fps.py CONFIG [CHECKPOINT] [--size 360 640]
-        [--frames 20] [--rounds 5] [--clip-lengths 1 3]
+        [--frames 20] [--rounds 5] [--clip-lengths 1 3] [--amp] [--compile]
 
 A video of T-frame clips with a stride of 1 holds each frame T times. With reuse a frame passes
 backbone and pixel decoder once; without, every clip goes through all of the network anew. Both ways
@@ -10,8 +10,14 @@ and the ratio is the median of the rounds' own. With clips of one frame both do 
 far their ratio is from 1 tells how far the machine can be trusted.
 
 *video* is all of VideoPredictor: network, tracker, and the masks enlarged and encoded at the
-video's size. *network* is backbone, pixel decoder and query decoder. Masks of a network without a
-checkpoint are noise, and slow to encode, so without one only *network* is to be quoted.
+video's size. *network* is backbone, pixel decoder and query decoder, as in the middle of a long
+video: the mean over the frames of what is done once a frame, plus the mean over the clips of what
+is done once a clip. Masks of a network without a checkpoint are noise, and slow to encode, so
+without one only *network* is to be quoted. The last column is the network's cost relative to the
+shortest clips with reuse.
+
+--amp computes in bfloat16 where autocast allows, --compile sends both parts of the network through
+torch.compile. Ratios between two calls of this program compare two states of the machine.
 """
 
 from __future__ import annotations
@@ -36,24 +42,34 @@ from torch import Tensor
 
 from mmboxvis.models.vis import BaseVIS, VideoPredictor
 from mmboxvis.registry import MODELS
-from mmboxvis.structures import ClipPredictions, FrameFeatures
+from mmboxvis.structures import ClipPredictions, DecoderInputs
 
 
 class TimedPredictor(VideoPredictor):
-    """A predictor that keeps count of the seconds its network takes."""
+    """A predictor that keeps the seconds of each frame and each clip in its network."""
 
-    seconds = 0.0
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.frame_seconds: list[float] = []
+        self.clip_seconds: list[float] = []
 
-    def _encode_frame(self, image: np.ndarray) -> FrameFeatures:
+    @property
+    def seconds(self) -> float:
+        """Seconds a frame in the middle of a video, where each frame ends one clip."""
+        return sum(
+            statistics.mean(times or [0.0]) for times in (self.frame_seconds, self.clip_seconds)
+        )
+
+    def _encode_frame(self, image: np.ndarray) -> DecoderInputs:
         began = self._now()
-        features = super()._encode_frame(image)
-        self.seconds += self._now() - began
-        return features
+        inputs = super()._encode_frame(image)
+        self.frame_seconds.append(self._now() - began)
+        return inputs
 
-    def _predict_clip(self, ring: Iterable[FrameFeatures]) -> ClipPredictions:
+    def _predict_clip(self, ring: Iterable[DecoderInputs]) -> ClipPredictions:
         began = self._now()
         prediction = super()._predict_clip(ring)
-        self.seconds += self._now() - began
+        self.clip_seconds.append(self._now() - began)
         return prediction
 
     def _now(self) -> float:
@@ -89,7 +105,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a frame, one round: of the whole and of the network alone."""
+    """Seconds a frame, one round: of the whole video and of the network alone."""
 
     video: float
     network: float
@@ -102,7 +118,7 @@ def run_once(model: BaseVIS, variant: Variant, frames: Sequence[np.ndarray]) -> 
     predictor = cls(model, **settings)
     began = time.perf_counter()
     predictor(frames, ori_shape=frames[0].shape[:2])
-    return Timing((time.perf_counter() - began) / len(frames), predictor.seconds / len(frames))
+    return Timing((time.perf_counter() - began) / len(frames), predictor.seconds)
 
 
 def measure(
@@ -127,6 +143,12 @@ def measure(
     return timings
 
 
+def relative(timings: dict[Variant, list[Timing]], variant: Variant) -> float:
+    """Network seconds of a variant over those of the shortest clips with reuse, median."""
+    base = timings[Variant(min(v.clip_length for v in timings), True)]
+    return statistics.median(a.network / b.network for a, b in zip(timings[variant], base))
+
+
 def ratios(timings: dict[Variant, list[Timing]], clip_length: int, part: str) -> list[float]:
     """How many times faster reuse is, one figure a round; ``part`` is a field of Timing."""
     reused, anew = (timings[Variant(clip_length, reuse)] for reuse in (True, False))
@@ -138,7 +160,7 @@ def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
     table = Table(title=title)
     for column in ('clip length', 'features'):
         table.add_column(column)
-    for column in ('video frames/s', 'network frames/s', 'video ratio', 'network ratio'):
+    for column in ('video frames/s', 'network frames/s', 'video ratio', 'network ratio', 'cost'):
         table.add_column(column, justify='right')
 
     def fps(variant: Variant, part: str) -> str:
@@ -157,6 +179,7 @@ def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
                 'reused' if reuse else 'anew',
                 *(fps(variant, part) for part in ('video', 'network')),
                 *shown,
+                f'{relative(timings, variant):.2f}',
             )
     return table
 
@@ -171,7 +194,11 @@ def load_model(args: argparse.Namespace) -> BaseVIS:
         model = MODELS.build(cfg.model)
     if args.checkpoint:
         load_checkpoint(model, args.checkpoint, map_location='cpu')
-    return model.to(args.device).eval()
+    model = model.to(args.device).eval()
+    if args.compile:
+        model.student.encode_frames = torch.compile(model.student.encode_frames)
+        model.student.track_head.decode = torch.compile(model.student.track_head.decode)
+    return model
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -186,6 +213,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--clip-lengths', type=int, nargs='+', default=(1, 3))
     parser.add_argument('--device', default='cpu')
+    parser.add_argument('--amp', action='store_true', help='autocast to bfloat16')
+    parser.add_argument('--compile', action='store_true', help='use torch.compile')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args(argv)
     if min(args.frames, args.rounds, *args.clip_lengths) < 1:
@@ -201,7 +230,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = load_model(args)
     clip = random_clip(args.frames, tuple(args.size), 1, 1, with_masks=False)
     frames = [frame.permute(1, 2, 0).numpy() for frame in clip['inputs'][0]]
-    timings = measure(model, frames, args.clip_lengths, args.rounds)
+    with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.amp):
+        timings = measure(model, frames, args.clip_lengths, args.rounds)
     height, width = model.data_preprocessor.padded_size(*args.size)
     where = (
         torch.cuda.get_device_name(args.device)
@@ -211,6 +241,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = (
         f'{args.config}: {args.frames} frames of {args.size[0]}x{args.size[1]}, padded to '
         f'{height}x{width}, stride 1, {where}, median of {args.rounds}'
+        f'{", bfloat16" if args.amp else ""}{", compiled" if args.compile else ""}'
     )
     Console(width=110).print(to_table(timings, title))
     if not args.checkpoint:

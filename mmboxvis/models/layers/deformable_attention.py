@@ -228,6 +228,23 @@ def _grad_values(
     return torch.cat(levels, 1)
 
 
+def _sample_by_grid(
+    values: Tensor, shapes: Sequence[tuple[int, int]], x: Tensor, y: Tensor, weights: Tensor
+) -> Tensor:
+    """As :func:`sample_and_sum`, of ``grid_sample`` alone."""
+    num_frames, _, num_heads, _ = values.shape
+    levels = values.split([h * w for h, w in shapes], 1)
+    total = None
+    for i, (level, (h, w)) in enumerate(zip(levels, shapes)):
+        maps = level.flatten(2).transpose(1, 2).reshape(num_frames * num_heads, -1, h, w)
+        grid = torch.stack([(2 * x[..., i, :] + 1) / w - 1, (2 * y[..., i, :] + 1) / h - 1], -1)
+        samples = F.grid_sample(maps, grid.transpose(1, 2).flatten(0, 1), align_corners=False)
+        part = samples * weights[..., i, :].transpose(1, 2).flatten(0, 1)[:, None]
+        total = part.sum(-1) if total is None else total + part.sum(-1)
+    assert total is not None
+    return total.unflatten(0, (num_frames, num_heads)).flatten(1, 2).transpose(1, 2)
+
+
 @MODELS.register_module()
 class FusedDeformableAttention(MultiScaleDeformableAttention):
     """mmcv's ``MultiScaleDeformableAttention``, faster on the CPU.
@@ -248,9 +265,10 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
         reference_points: Tensor | None = None,
         spatial_shapes: Tensor | None = None,
         level_start_index: Tensor | None = None,
+        level_shapes: Sequence[tuple[int, int]] | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """See mmcv; ``spatial_shapes`` may also be a list of pairs (h, w) here."""
+        """See mmcv; ``level_shapes`` spares reading the numbers out of ``spatial_shapes``."""
         assert reference_points is not None and spatial_shapes is not None
         if query.device.type != 'cpu' or reference_points.shape[-1] != 2:
             return super().forward(
@@ -273,12 +291,15 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
         values = self.value_proj(value)
         if key_padding_mask is not None:
             values = values.masked_fill(key_padding_mask[..., None], 0.0)
-        shapes = [tuple(shape) for shape in torch.as_tensor(spatial_shapes).tolist()]
+        shapes = level_shapes or [tuple(shape) for shape in spatial_shapes.tolist()]
         x, y = self._positions(query, reference_points, shapes)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
-        out = sample_and_sum(
-            values.unflatten(-1, (self.num_heads, -1)), shapes, x, y, weights.view(x.shape)
-        )
+        values, weights = values.unflatten(-1, (self.num_heads, -1)), weights.view(x.shape)
+        if torch.compiler.is_exporting():
+            # other runtimes have a grid sampler and no embedding bag
+            out = _sample_by_grid(values, shapes, x, y, weights)
+        else:
+            out = sample_and_sum(values, shapes, x, y, weights)
         out = self.output_proj(out)
         return self.dropout(out if self.batch_first else out.transpose(0, 1)) + identity
 

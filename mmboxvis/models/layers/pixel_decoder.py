@@ -107,4 +107,5 @@ class FrameFeaturesPixelDecoder(MSDeformAttnPixelDecoder):
             level_start_index=starts,
             valid_ratios=query.new_ones((num_frames, num_levels, 2)),
             reference_points=reference_points,
+            level_shapes=shapes,
         )
