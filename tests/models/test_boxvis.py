@@ -226,6 +226,26 @@ def test_threshold_follows_the_progress() -> None:
     assert thresholds == pytest.approx([0.5, 0.880797], abs=1e-5)
 
 
+def test_pairwise_loss_warms_up_alone() -> None:
+    losses = {}
+    for warmup in (0.0, 0.5):
+        torch.manual_seed(1)
+        model = make_boxvis(pair_warmup=warmup)
+        for progress in (0.0, 0.1, 0.5):
+            model.set_progress(progress)
+            torch.manual_seed(0)
+            key = warmup, progress
+            losses[key] = compute_loss(model, [make_clip()], [make_sample(TWO_OBJECTS)])
+    for progress, share in ((0.0, 0.0), (0.1, 0.2), (0.5, 1.0)):
+        warm, full = losses[0.5, progress], losses[0.0, progress]
+        for name, value in full.items():
+            torch.testing.assert_close(
+                warm[name], value * (share if name.endswith('loss_pair') else 1)
+            )
+    with pytest.raises(ValueError, match='pair_warmup'):
+        make_boxvis(pair_warmup=1.5)
+
+
 def test_padding_is_no_part_of_the_target() -> None:
     """A clip smaller than the batch gives the same boxes in pixels."""
     model = make_boxvis()

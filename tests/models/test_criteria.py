@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,6 +185,28 @@ def test_sums_are_divided_by_means_over_processes(
     released = criterion(predictions, targets, None, None, 0.5)
     torch.testing.assert_close(released['loss_cls'], alone['loss_cls'])
     torch.testing.assert_close(released['loss_proj'], shared['loss_proj'])
+
+
+def test_pseudo_masks_weigh_as_much_as_their_scores() -> None:
+    targets, predictions = make_targets([TWO_OBJECTS]), make_predictions(1)
+    (pseudo,) = make_pseudo(targets)
+    sure = dataclasses.replace(pseudo, scores=torch.ones(2))
+    unsure = dataclasses.replace(pseudo, scores=torch.full((2,), 0.1))
+    losses = {}
+    for name, clip, weigh in (
+        ('all', sure, False),
+        ('none', unsure, False),
+        ('tenth', unsure, True),
+    ):
+        torch.manual_seed(0)
+        criterion = MODELS.build(criterion_cfg(loss_pair=None, weigh_pseudo_masks=weigh))
+        # the teacher's scores also matter in matching: fix it to tell the loss from it
+        criterion._match = lambda *_: [[(torch.arange(2), torch.arange(2))]] * NUM_PREDICTIONS
+        losses[name] = criterion(predictions, targets, [clip], None, 0.5)
+    for key in ('loss_mask', 'd0.loss_dice'):
+        assert losses['none'][key] == 0
+        torch.testing.assert_close(losses['tenth'][key], 0.1 * losses['all'][key])
+    assert losses['tenth']['pseudo_share'] == 1
 
 
 class TestAffinity:

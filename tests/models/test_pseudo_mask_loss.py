@@ -53,6 +53,18 @@ def test_frames_are_summed_and_weights_applied() -> None:
     assert_close(many[1], one[1] * 20)
 
 
+def test_weights_are_of_instances_with_all_their_frames() -> None:
+    logits, masks, points = torch.randn(2, 3, 5, 5), torch.rand(2, 3, 20, 20), torch.rand(6, 30, 2)
+    loss = PseudoMaskLoss()
+    parts = [
+        loss(logits[i : i + 1], masks[i : i + 1], 1.0, points=points[3 * i : 3 * i + 3])
+        for i in range(2)
+    ]
+    weighted = loss(logits, masks, 1.0, points=points, weights=torch.tensor([0.25, 1.0]))
+    for kind in range(2):
+        assert_close(weighted[kind], 0.25 * parts[0][kind] + parts[1][kind])
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(1, 2), st.integers(1, 2), SIZES, SIZES, SIZES, SIZES, st.integers(0, 2**16))
 def test_value_and_gradient_equal_the_loops(

@@ -169,6 +169,7 @@ class _MatchedTruth:
         box_projections: theirs, see :meth:`ProjectionLoss.project_boxes`.
         confident: (m,) int64, the instances whose pseudo masks supervise.
         pseudo_masks: (m, T, H, W), theirs, or ``None`` without a teacher.
+        pseudo_scores: (m,), the teacher's.
         pairs: one a clip, or ``None`` without a pairwise loss.
     """
 
@@ -176,6 +177,7 @@ class _MatchedTruth:
     box_projections: tuple[Tensor, Tensor]
     confident: Tensor | None
     pseudo_masks: Tensor | None
+    pseudo_scores: Tensor | None
     pairs: list[AffinityPairs] | None
 
     @classmethod
@@ -195,10 +197,11 @@ class _MatchedTruth:
                 [x if len(gt) == len(x) else x[gt] for x, (_, gt) in zip(values, matched)]
             )
 
-        kept = pseudo_masks = None
+        kept = pseudo_masks = scores = None
         if pseudo is not None and confident is not None:
             kept = in_order(confident).nonzero().flatten()
             pseudo_masks = in_order([clip.masks for clip in pseudo])[kept]
+            scores = in_order([clip.scores for clip in pseudo])[kept]
         clip_pairs = None
         if pairs is not None:
             clip_pairs = [
@@ -207,7 +210,7 @@ class _MatchedTruth:
             ]
         box_masks = in_order([t.box_masks for t in targets])
         projections = loss_proj.project_boxes(box_masks)
-        return cls(box_masks, projections, kept, pseudo_masks, clip_pairs)
+        return cls(box_masks, projections, kept, pseudo_masks, scores, clip_pairs)
 
 
 def _name_layers(layers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -230,6 +233,8 @@ class BoxSupervisedCriterion(_Criterion):
         loss_proj: config of a :class:`ProjectionLoss`.
         loss_pair: config of an :class:`STPALoss` or :class:`PairwiseAffinityLoss`, or ``None``.
         loss_pseudo: config of a :class:`PseudoMaskLoss`, or ``None``.
+        weigh_pseudo_masks: every pseudo mask supervises, with its score as weight, instead of
+            those above the threshold with a weight of 1 (beyond the paper).
         kwargs: ``cls_weight``, ``no_object_weight`` and ``local_averages``.
     """
 
@@ -240,9 +245,11 @@ class BoxSupervisedCriterion(_Criterion):
         loss_proj: dict,
         loss_pair: dict | None = None,
         loss_pseudo: dict | None = None,
+        weigh_pseudo_masks: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(assigner=assigner, **kwargs)
+        self.weigh_pseudo_masks = weigh_pseudo_masks
         self.loss_proj = MODELS.build(loss_proj)
         self.loss_pair = None if loss_pair is None else MODELS.build(loss_pair)
         self.loss_pseudo = None if loss_pseudo is None else MODELS.build(loss_pseudo)
@@ -273,7 +280,8 @@ class BoxSupervisedCriterion(_Criterion):
         averages = self._averages(targets, predictions[-1].cls_logits.shape[1], pairs)
         confident = None
         if pseudo is not None:
-            confident = [(clip.scores >= threshold) & (clip.query_inds >= 0) for clip in pseudo]
+            least = 0.0 if self.weigh_pseudo_masks else threshold
+            confident = [(clip.scores >= least) & (clip.query_inds >= 0) for clip in pseudo]
         layers = []
         truth = None
         for prediction, matched in zip(predictions, matches, strict=True):
@@ -298,7 +306,10 @@ class BoxSupervisedCriterion(_Criterion):
                 )
             if self.loss_pseudo is not None and truth.pseudo_masks is not None:
                 losses['loss_mask'], losses['loss_dice'] = self.loss_pseudo(
-                    masks[truth.confident], truth.pseudo_masks, avg_factor=averages.instances
+                    masks[truth.confident],
+                    truth.pseudo_masks,
+                    avg_factor=averages.instances,
+                    weights=truth.pseudo_scores if self.weigh_pseudo_masks else None,
                 )
             layers.append(losses)
         figures = self._figures(targets, confident, pairs, threshold)

@@ -65,6 +65,7 @@ class PseudoMaskLoss(nn.Module):
         avg_factor: Tensor | float,
         *,
         points: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Both losses, in float32 also under autocast.
 
@@ -74,6 +75,7 @@ class PseudoMaskLoss(nn.Module):
             avg_factor: positive divisor, the mean number of instances a process.
             points: (n * T, P, 2) xy in [0, 1], frames of an instance next to each other; sampled
                 if not given.
+            weights: (n,) of the instances, in [0, 1]; 1 if not given.
 
         Returns:
             Weighted cross-entropy and weighted dice distance, two scalars. With n = 0 both are 0
@@ -105,6 +107,9 @@ class PseudoMaskLoss(nn.Module):
             probs = logits.sigmoid()
             shared = (probs * targets).sum(1)
             dice = 1 - (2 * shared + 1) / (probs.sum(1) + targets.sum(1) + 1)
+            if weights is not None:
+                of_rows = weights.float().repeat_interleave(mask_logits.shape[1])
+                bce, dice = bce * of_rows, dice * of_rows
             return (
                 self.mask_weight * bce.sum() / avg_factor,
                 self.dice_weight * dice.sum() / avg_factor,

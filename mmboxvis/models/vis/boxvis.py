@@ -31,6 +31,8 @@ class BoxVIS(BaseVIS):
         pseudo_masks: config of a :class:`PseudoMaskGenerator`, or ``None`` for a student alone
             (the first two rows of the paper's Table 3). No teacher is built then.
         confidence: config of a :class:`ConfidenceSchedule`: the score a pseudo mask needs.
+        pair_warmup: share of the training over which the weight of the pairwise loss rises from
+            0 to its own (beyond the paper; 0 for no warm-up).
         released_boxes: fills boxes as the released program does, one pixel further right and
             down, see :func:`mmboxvis.structures.boxes_to_masks`.
         teacher_train_mode: trains with the teacher in train mode, as the released program does:
@@ -47,9 +49,13 @@ class BoxVIS(BaseVIS):
         confidence: dict | None = None,
         released_boxes: bool = False,
         teacher_train_mode: bool = False,
+        pair_warmup: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(network=network, **kwargs)
+        if not 0 <= pair_warmup <= 1:
+            raise ValueError(f'pair_warmup must lie in [0, 1], not {pair_warmup}')
+        self.pair_warmup = pair_warmup
         self.criterion = MODELS.build(criterion)
         self.released_boxes = released_boxes
         self.teacher_train_mode = teacher_train_mode
@@ -125,7 +131,11 @@ class BoxVIS(BaseVIS):
         threshold = self.confidence(self.progress)
         pseudo = self._pseudo_masks(inputs, targets)
         pairs = self._affinity_pairs(rgb, predictions[-1], targets)
-        return self.criterion(predictions, targets, pseudo, pairs, threshold)
+        losses = self.criterion(predictions, targets, pseudo, pairs, threshold)
+        if self.progress >= self.pair_warmup:
+            return losses
+        weight = self.progress / self.pair_warmup
+        return {k: weight * v if k.endswith('loss_pair') else v for k, v in losses.items()}
 
     @torch.no_grad()
     def _pseudo_masks(self, inputs: Tensor, targets: list[ClipTargets]) -> list[PseudoMasks] | None:

@@ -1,0 +1,73 @@
+"""Judging pairs by true masks."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+import torch
+
+from mmboxvis.models.losses import STPALoss
+from mmboxvis.structures import ClipTargets
+from tests.test_analysis_tools import load
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load('analyze_pairs')
+
+
+def make_clip(tool: ModuleType, *, edge: int, colors: tuple[float, float] = (20, 60)):
+    """A box of the whole frame, its object left of column 16, the colours changing at ``edge``."""
+    lab = torch.zeros(3, 3, 32, 32)
+    lab[:, 0, :, :edge], lab[:, 0, :, edge:] = colors
+    masks = torch.zeros(1, 3, 32, 32)
+    masks[..., :16] = 1
+    boxes = torch.tensor([[[0.0, 0, 1, 1]] * 3])
+    one = torch.ones(1, dtype=torch.int64)
+    targets = ClipTargets(one, boxes, torch.ones_like(masks), one, masks)
+    return tool.Clip(lab, None, targets)
+
+
+def test_no_instance_counts_nothing(tool: ModuleType) -> None:
+    clip = make_clip(tool, edge=16)
+    empty = ClipTargets(*(x[:0] for x in vars(clip.targets).values()))
+    counter = tool.Counter([4], [0.3], use_features=False)
+    counter.add(tool.Clip(clip.lab, None, empty))
+    assert all(row[kind] == 0 for row in counter.rows() for kind in tool.KINDS)
+
+
+def test_colours_that_end_with_the_object_are_all_right(tool: ModuleType) -> None:
+    counter = tool.Counter([4, 2], [0.3], use_features=False)
+    counter.add(make_clip(tool, edge=16))
+    for row in counter.rows():
+        assert (row['object'], row['outside'], row['across']) == (1, 1, 0)
+        assert row['right'] == 1
+
+
+def test_colours_that_do_not_tell_keep_every_pair(tool: ModuleType) -> None:
+    clip = make_clip(tool, edge=16, colors=(50, 50))
+    counter = tool.Counter([4], [0.3], use_features=False)
+    counter.add(clip)
+    spatial, temporal = counter.rows()
+    assert spatial['across'] == temporal['across'] == 1
+    # 16 x 16 nodes, steps of 2: to the right 14 x 16 pairs, 2 columns of which cross; below
+    # 16 x 14 and none
+    assert spatial['right'] == pytest.approx(1 - 2 * 16 / (14 * 16 * 2))
+
+
+def test_counts_are_those_of_the_loss(tool: ModuleType) -> None:
+    clip = make_clip(tool, edge=10)
+    pairs = STPALoss(use_patch_corr=False).build_pairs(
+        clip.lab, None, clip.targets.boxes, clip.targets.box_masks
+    )
+    counts = tool.count_kinds(pairs, clip.targets.masks)
+    assert torch.equal(counts.sum(1), pairs.counts().sum(1))
+    assert counts[:, 2].sum() > 0
+
+
+def test_config_without_masks_is_refused(tool: ModuleType) -> None:
+    clip = make_clip(tool, edge=16)
+    bare = ClipTargets(*list(vars(clip.targets).values())[:4])
+    with pytest.raises(ValueError, match='pixel-supervised twin'):
+        tool.Counter([4], [0.3], use_features=False).add(tool.Clip(clip.lab, None, bare))
