@@ -280,7 +280,7 @@ class Recorder(nn.Module):
         self.calls: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(
-        self, mask_logits: Tensor, target_masks: Tensor, avg_factor: Tensor
+        self, mask_logits: Tensor, target_masks: Tensor, avg_factor: Tensor, weights: None = None
     ) -> tuple[Tensor, Tensor]:
         self.calls.append((mask_logits, target_masks, avg_factor))
         return mask_logits.sum(), mask_logits.mean()
@@ -325,7 +325,6 @@ class TestPseudoMasks:
         criterion = MODELS.build(criterion_cfg(loss_pair=None))
         losses = criterion(make_predictions(1), targets, None, None, 0.5)
         names = {name.split('.')[-1] for name in losses}
-
         assert names == {'loss_cls', 'loss_proj', 'matches_changed'}
 
 

@@ -6,6 +6,7 @@ from typing import cast
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from mmboxvis.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -22,4 +23,6 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimiser for ``model.student``."""
         inner = cast(nn.Module, model.module if is_model_wrapper(model) else model)
-        return super().__call__(inner.get_submodule('student'))
+        # mmengine looks for the wrapper in its own registry wherever no default scope is set
+        with DefaultScope.overwrite_default_scope('mmboxvis'):
+            return super().__call__(inner.get_submodule('student'))
