@@ -66,7 +66,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='of the exports; default: polygon for CVAT video, mask for the others',
     )
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if not 0 <= args.min_confidence <= 1:
+        parser.error('--min-confidence must lie between 0 and 1')
+    return args
 
 
 def annotate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:

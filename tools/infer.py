@@ -1,9 +1,9 @@
 """Segment and track the objects of a video: ``python tools/infer.py SOURCE --config C ...``.
 
-SOURCE is a video file, a folder of images or an image. Writes into DIR, each file whole or not at
-all: ``results.json`` (tracks in the YouTube-VIS result layout), ``video.json`` (what the ids in it
-mean, and how fast it went) and ``overlay.mp4``. A run that was broken off goes on where it stopped
-when the same command is given again.
+SOURCE is a video file, a folder of images, or one or more images. Writes into DIR, each file whole
+or not at all: ``results.json`` (tracks in the YouTube-VIS result layout), ``video.json`` (what the
+ids in it mean, and how fast it went) and ``overlay.mp4``. A run that was broken off goes on where
+it stopped when the same command is given again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,12 @@ class FramesPerSecond(ProgressColumn):
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', type=Path, help='video file, folder of images, or image')
+    parser.add_argument(
+        'source',
+        type=Path,
+        nargs='+',
+        help='video file, folder of images, or the images of a video in their order',
+    )
     parser.add_argument('--checkpoint', type=Path, required=True, help='weights, ours or released')
     parser.add_argument(
         '--config', type=Path, help='config of the weights; released weights need none'
@@ -76,7 +81,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--save-every', type=float, default=60, metavar='SECONDS', help='how often to save progress'
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.trails < 0:
+        parser.error('--trails must be at least 0')
+    return args
 
 
 def load_segmenter(args: argparse.Namespace) -> VideoSegmenter:
@@ -113,7 +121,7 @@ def segment(segmenter: VideoSegmenter, args: argparse.Namespace) -> dict[str, fl
     if args.restart:
         spool.unlink(missing_ok=True)
     results = segmenter(
-        args.source,
+        args.source[0] if len(args.source) == 1 else args.source,
         start=args.start,
         end=args.end,
         every=args.every,
@@ -145,7 +153,7 @@ def describe(
         width=width,
         height=height,
         length=run.num_frames,
-        source=str(args.source),
+        source=' '.join(map(str, args.source)),
         start=args.start,
         every=args.every,
         fps=run.source.fps,

@@ -59,7 +59,7 @@ class VideoSegmenter:
 
     Raises:
         FileNotFoundError: where config or checkpoint is missing.
-        ValueError: where they do not fit together.
+        ValueError: where they do not fit together, or the device cannot be used.
     """
 
     def __init__(
@@ -160,8 +160,8 @@ class VideoSegmenter:
         for name, values in (('classes', classes), ('category_ids', ids)):
             if len(values) != num_classes:
                 raise ValueError(f'{len(values)} {name}, but the model has {num_classes} classes')
-        self.model = model.to(device).eval()
-        self.device = torch.device(device)
+        self.device = _usable_device(device)
+        self.model = model.to(self.device).eval()
         self.classes = tuple(classes)
         self.category_ids = tuple(ids)
         self.read_ahead = read_ahead
@@ -320,13 +320,28 @@ class VideoSegmenter:
         return digest.hexdigest()
 
 
+def _usable_device(device: str | torch.device) -> torch.device:
+    """The device, after a number went there and back."""
+    try:
+        torch.zeros(1).to(device).cpu()
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:  # torch raises both
+        reason = str(error).partition('\n')[0]
+        raise ValueError(f'device {str(device)!r} cannot be used here: {reason}') from error
+
+
 def _load_config(config: str | os.PathLike[str] | Config) -> Config:
     if isinstance(config, Config):
         cfg, name = config, config.filename or 'the config'
     else:
         if not Path(config).is_file():
             raise FileNotFoundError(f'there is no config {config}')
-        cfg, name = Config.fromfile(config), str(config)
+        try:
+            cfg, name = Config.fromfile(config), str(config)
+        except Exception as error:  # whatever the file does when it is run
+            raise ValueError(
+                f'{config} cannot be read as a config: {type(error).__name__} {error}'.strip()
+            ) from error
     if 'model' not in cfg:
         raise ValueError(f'{name} defines no model; is it a file of _base_?')
     return cfg

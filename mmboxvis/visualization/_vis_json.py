@@ -94,7 +94,8 @@ class FrameFiles(Sequence[np.ndarray]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         path = self.image_root / self.video.file_names[index]
-        frame = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        # OpenCV prints a warning of its own about a file that is not there
+        frame = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
         if frame is None:
             problem = 'cannot be decoded' if path.is_file() else 'does not exist'
             raise FileNotFoundError(

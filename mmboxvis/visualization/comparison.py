@@ -169,6 +169,8 @@ def comparison_sheet(
         ValueError: no result is given, a video id is unknown, or a result is of other videos.
         FileNotFoundError: a file or a frame is missing.
     """
+    if frames_per_video < 1:
+        raise ValueError(f'frames_per_video must be at least 1, got {frames_per_video}')
     annotations = VisFile.load(gt_json)
     videos = choose_videos(annotations.videos, video_ids, num_videos)
     panels = _panels(annotations, videos, results, score_thr)

@@ -146,8 +146,10 @@ def overlay_frames(
         One new frame for each frame.
 
     Raises:
-        ValueError: a track is shorter than the video.
+        ValueError: a track is shorter than the video, or ``trail_length`` is negative.
     """
+    if trail_length < 0:
+        raise ValueError(f'trail_length must be at least 0, got {trail_length}')
     history: list[deque[np.ndarray]] = [deque(maxlen=trail_length) for _ in labels]
     for t, frame in enumerate(frames):
         masks = None

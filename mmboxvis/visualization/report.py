@@ -88,8 +88,9 @@ def write_report(
             f'{num_videos}, {frames_per_video} and {clip_width}'
         )
     truth = read_ground_truth(gt_json)
+    # from the file, so that a message about an entry names it
+    evaluation = VISEvaluation.run(truth, results_json)  # type: ignore[arg-type]
     entries, source = read_results(results_json)  # type: ignore[arg-type]
-    evaluation = VISEvaluation.run(truth, entries)
     analysis = ErrorAnalysis.run(truth, entries)
     ranked = rank_videos(truth, entries)
     options = ClipOptions(Path(image_root), score_thr, frames_per_video, clip_width)

@@ -98,6 +98,17 @@ def test_folder_and_options(tool: ModuleType, files: Path, tmp_path: Path) -> No
     assert (video['start'], video['every']) == (1, 2)
 
 
+def test_list_of_images_with_boxes_and_trails(
+    tool: ModuleType, files: Path, tmp_path: Path
+) -> None:
+    images = [str(files / f'frames/{t}.png') for t in (4, 1, 0)]
+    options = ['--boxes', '--trails', '2', '--score-thr', '0.1']
+    tool.main([*images, *arguments(files, '', tmp_path, *options)[1:]])
+    about = json.loads((tmp_path / 'video.json').read_text())
+    assert about['videos'][0]['length'] == 3 and about['videos'][0]['source'] == ' '.join(images)
+    assert (tmp_path / 'overlay.mp4').is_file()
+
+
 class TestInterrupted:
     @pytest.fixture
     def interrupted(

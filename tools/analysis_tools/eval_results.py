@@ -32,18 +32,18 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         evaluation = VISEvaluation.run(args.gt, args.results, iou_type=args.iou_type)
+        print(format_scores(evaluation, per_class=args.per_class))
+        if args.out:
+            scores = dict(
+                iou_type=evaluation.iou_type,
+                metrics=evaluation.metrics,
+                per_class={c.name: c.metrics for c in evaluation.per_class},
+            )
+            with whole_file(args.out) as part:
+                part.write_text(json.dumps(scores, indent=1))
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(format_scores(evaluation, per_class=args.per_class))
-    if args.out:
-        scores = dict(
-            iou_type=evaluation.iou_type,
-            metrics=evaluation.metrics,
-            per_class={c.name: c.metrics for c in evaluation.per_class},
-        )
-        with whole_file(args.out) as part:
-            part.write_text(json.dumps(scores, indent=1))
     return 0
 
 
