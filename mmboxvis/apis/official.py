@@ -84,6 +84,8 @@ _TORCH_ADVICE = ('Weights only load failed', '(1)', '(2)', 'Please file', 'Check
 
 def _reason(error: Exception) -> str:
     """What was wrong, in one line and without torch's advice."""
+    if isinstance(error, KeyError | IndexError | EOFError):  # as a pickle fails on other content
+        return 'it is no file of torch and no pickle, or was cut off'
     lines = [line.strip() for line in str(error).splitlines()]
     told = [line for line in lines if line and not line.startswith(_TORCH_ADVICE)]
     return [*told, type(error).__name__][0].split(' Please use')[0]

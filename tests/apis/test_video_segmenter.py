@@ -513,6 +513,14 @@ class TestConstruction:
             VideoSegmenter(config(), tmp_path / 'none.pth')
         with pytest.raises(ValueError, match='3 classes, but the model has 4'):
             VideoSegmenter.from_model(make_boxvis(), classes=list('abc'))
+        with pytest.raises(ValueError, match="device 'nowhere' cannot be used here"):
+            VideoSegmenter.from_model(make_boxvis(), 'nowhere')
+        (tmp_path / 'broken.py').write_text('a = 1 / 0')
+        with pytest.raises(ValueError, match=r'broken\.py cannot be read as a config: ZeroDiv'):
+            VideoSegmenter(tmp_path / 'broken.py')
+        (tmp_path / 'text.pth').write_text('hi')
+        with pytest.raises(ValueError, match=r'text\.pth is no readable checkpoint: it is no file'):
+            VideoSegmenter(config(), tmp_path / 'text.pth')
 
     def test_checkpoint_of_another_model(self, tmp_path: Path) -> None:
         other = make_boxvis(network_cfg(num_classes=7), pseudo_masks=None)
