@@ -74,16 +74,20 @@ def make_config(folder: Path, **changes: Any) -> Config:
 
 
 class Run:
-    """A run of ``tools/train.py``, in one process or in several that meet over gloo.
+    """A run of a tool, in one process or in several that meet over gloo.
 
     Args:
         cfg: its config.
         folder: its work folder.
         world_size: processes.
+        tool: what is run.
     """
 
-    def __init__(self, cfg: Config, folder: Path, world_size: int = 1) -> None:
+    def __init__(
+        self, cfg: Config, folder: Path, world_size: int = 1, tool: str = 'tools/train.py'
+    ) -> None:
         self.folder = folder
+        self.tool = tool
         self.world_size = world_size
         folder.mkdir(parents=True, exist_ok=True)
         cfg = copy.deepcopy(cfg)
@@ -94,7 +98,7 @@ class Run:
         self.processes: list[Any] = []
 
     def start(self, *arguments: str) -> Run:
-        """Starts it; arguments as for ``tools/train.py``."""
+        """Starts it; arguments as for the tool, after the config."""
         with socket.socket() as free:
             free.bind(('127.0.0.1', 0))
             port = free.getsockname()[1]
@@ -162,8 +166,8 @@ class Run:
                 MASTER_ADDR='127.0.0.1',
                 MASTER_PORT=str(port),
             )
-        train = load_main('tools/train.py')
-        train([str(self.config), '--work-dir', str(self.folder), *launcher, *arguments])
+        main = load_main(self.tool)
+        main([str(self.config), *arguments, '--work-dir', str(self.folder), *launcher])
 
 
 def load_main(path: str) -> Callable[[Sequence[str]], None]:

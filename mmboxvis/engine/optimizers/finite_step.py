@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from torch import Tensor
 
@@ -19,6 +20,11 @@ class FiniteSteps(OptimWrapper):
     every process: all decide alike, and nothing is sent for it. :class:`NonFiniteHook` counts and
     reports the steps.
 
+    Args:
+        sharded: each process holds a part of every parameter, as with FSDP: the norm of the
+            gradient is then taken over all of them, which torch's clipping leaves out.
+        kwargs: as for mmengine's wrappers.
+
     Attributes:
         skipped: whether the last call of :meth:`update_params` left its step out.
         grad_norm: norm of the gradient before it was clipped.
@@ -26,6 +32,11 @@ class FiniteSteps(OptimWrapper):
 
     skipped = False
     grad_norm = math.nan
+    clip_func: Any = None  # mmengine sets it only where there is something to clip
+
+    def __init__(self, *args: Any, sharded: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sharded = sharded
 
     def update_params(
         self,
@@ -51,15 +62,28 @@ class FiniteSteps(OptimWrapper):
         params = [p for group in groups for p in group['params'] if p.grad is not None]
         if not params:
             return
-        if self.clip_grad_kwargs and self.clip_func is torch.nn.utils.clip_grad_norm_:
-            norm = self.clip_func(params, **self.clip_grad_kwargs)
-        else:  # below an infinite limit nothing is clipped
-            norm = torch.nn.utils.clip_grad_norm_(params, math.inf)
-            if self.clip_grad_kwargs:
-                self.clip_func(params, **self.clip_grad_kwargs)
+        limits = dict(self.clip_grad_kwargs or {})
+        by_norm = limits if self.clip_func is torch.nn.utils.clip_grad_norm_ else {}
+        clip = _clip_shards if self.sharded else torch.nn.utils.clip_grad_norm_
+        # below an infinite limit nothing is clipped
+        norm = clip(params, **{'max_norm': math.inf, **by_norm})
+        if limits and not by_norm:
+            self.clip_func(params, **limits)
         self.grad_norm = float(norm)
         self.skipped = not math.isfinite(self.grad_norm)
         self.message_hub.update_scalar('train/grad_norm', self.grad_norm)
+
+
+def _clip_shards(params: list[Tensor], max_norm: float, norm_type: float = 2.0) -> Tensor:
+    """Clips by the norm over the parts that all processes hold, and returns it."""
+    if norm_type != 2:
+        raise ValueError(f'with sharded=True the norm is the second, got norm_type={norm_type}')
+    grads = [p.grad for p in params if p.grad is not None]
+    total = torch.stack([grad.float().square().sum() for grad in grads]).sum()
+    all_reduce(total)
+    norm = total.sqrt()
+    torch._foreach_mul_(grads, (max_norm / (norm + 1e-6)).clamp(max=1))
+    return norm
 
 
 @OPTIM_WRAPPERS.register_module()

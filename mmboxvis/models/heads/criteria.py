@@ -25,7 +25,7 @@ class _Averages:
     """Scalars that sums over the batch are divided by, each a mean over the processes.
 
     Attributes:
-        instances: instances, at least 1.
+        instances: instances, or 1 where there is none.
         cls_weight: sum of the weights of the queries' classes, or 1 where it is 0.
         pair_clips: clips that keep a pair, or 1 where none does.
     """
@@ -46,8 +46,9 @@ class _Criterion(BaseModule):
         cls_weight: weight of the classification loss.
         no_object_weight: weight of the class *no object* in it.
         local_averages: averages the class loss over the queries and the pairwise loss over the
-            clips of each process, as the released program does, and not of all: with several
-            processes the loss then depends on how the clips are dealt out.
+            clips of each process, as the released program does, and not of all, and counts at
+            least one instance a process: with several processes the loss then depends on how the
+            clips are dealt out.
     """
 
     def __init__(
@@ -128,10 +129,9 @@ class _Criterion(BaseModule):
             device=targets[0].boxes.device,
         )
         means = reduce_mean(counts)
-        instances = means[0]
-        cls_weight, clips = counts[1:] if self.local_averages else means[1:]
-        cls_weight, clips = (count.where(count > 0, 1) for count in (cls_weight, clips))
-        return _Averages(instances.clamp(min=1), cls_weight, clips)
+        if self.local_averages:
+            means = torch.cat([means[:1].clamp(min=1), counts[1:]])
+        return _Averages(*means.where(means > 0, 1))
 
     @staticmethod
     def _matches_changed(
