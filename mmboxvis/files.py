@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and names that stay below their folder."""
 
 from __future__ import annotations
 
@@ -10,6 +10,52 @@ from contextlib import contextmanager
 from pathlib import Path
 
 StrPath = str | os.PathLike[str]
+
+
+class OutsideError(ValueError):
+    """A name from a file leads out of the folder it is relative to."""
+
+
+def name_fault(name: str) -> str | None:
+    """What keeps a relative path from an untrusted file from being used, if anything.
+
+    Absolute paths, ``..``, drive letters, backslashes and control characters are faults: they
+    lead out of the folder here or on another system.
+    """
+    if not name or any(ord(character) < 32 for character in name):
+        return 'is empty or has control characters in it'
+    if '\\' in name or name[1:2] == ':':
+        return 'is a path of Windows; write / between folders, relative to the image folder'
+    if name.startswith('/') or '..' in name.split('/'):
+        return 'leads out of the image folder; write it relative to that folder, without ..'
+    if any(len(part.encode('utf-8', 'surrogateescape')) > 255 for part in name.split('/')):
+        return 'is too long for the name of a file'
+    return None
+
+
+def path_below(root: StrPath, name: str) -> str:
+    """Joins a name from an untrusted file to its folder.
+
+    The folder itself may be a link.
+
+    Raises:
+        OutsideError: if the name, or a link that it goes through, leads out of the folder.
+    """
+    fault = name_fault(name)
+    if fault is not None:
+        raise OutsideError(f'{name[:200]!r} {fault}')
+    path = os.path.join(root, name)
+    _check_links(root, path)
+    return path
+
+
+def _check_links(root: StrPath, path: StrPath) -> None:
+    real_root = os.path.realpath(root)
+    if os.path.commonpath([os.path.realpath(path), real_root]) != real_root:
+        raise OutsideError(
+            f'{path} goes through a link that leads out of {root}; put the files there, or make '
+            'the whole folder a link'
+        )
 
 
 @contextmanager
@@ -45,6 +91,7 @@ def whole_files(
 
     Raises:
         FileExistsError: before anything is written, if one of ``names`` exists already.
+        OutsideError: if a folder below ``root`` is a link to somewhere else.
     """
     root = Path(root)
     found = next((name for name in names if (root / name).exists()), None)
@@ -60,6 +107,8 @@ def whole_files(
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
         yield draft
         written = [path.relative_to(draft) for path in draft.rglob('*') if path.is_file()]
+        for path in written:
+            _check_links(root, (root / path).parent)
         for path in sorted(written, key=lambda path: (str(path) == last, path)):
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(draft / path, root / path)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from mmdet.structures import TrackDataSample
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from PIL import Image
 
+from mmboxvis.files import OutsideError, path_below
 from mmboxvis.registry import DATASETS
 
 from .categories import class_palette, match_categories
@@ -35,6 +37,9 @@ class BoxVideo(BaseDataset):
     ``inputs`` is a :class:`~.video_frames.VideoFrames`, and ``data_samples`` a
     ``TrackDataSample`` with ``video_id``, ``video_name``, ``video_length``, ``ori_shape`` (H, W)
     and ``file_names``.
+
+    ``file_names`` must lie below ``img_root``, also where links are followed; ``img_root`` itself
+    may be a link. ``num_skipped`` counts the clips left out by ``on_error='skip'`` in this process.
 
     The annotation file is checked as a whole when it is loaded. Masks are never read unless
     ``box_source='mask'`` or ``load_masks=True``. Crowd annotations are dropped.
@@ -69,8 +74,8 @@ class BoxVideo(BaseDataset):
         clip: arguments ``num_frames``, ``frame_range`` and ``replacement`` of
             :func:`~.clip_sampling.sample_clip_frames`.
         filter_empty: leave out training videos without any annotation that is kept.
-        on_error: what an unreadable frame does in training: ``'raise'``, or ``'skip'``: warn and
-            draw another clip.
+        on_error: what an unreadable frame or mask does in training: ``'raise'``, or ``'skip'``:
+            count it, log it, and draw another clip.
         indices: use only these videos, or the first so many.
         serialize_data: keep records pickled, so that workers share their memory.
         lazy_init: do not load the file yet.
@@ -119,6 +124,7 @@ class BoxVideo(BaseDataset):
         self.filter_empty = filter_empty
         self.on_error = on_error
         sample_clip_frames(1, **self.clip)  # tells of a wrong argument now, not in a worker
+        self.num_skipped = self._skipped_in_a_row = 0
         super().__init__(
             ann_file=ann_file,
             metainfo=None if classes is None else dict(classes=tuple(classes)),
@@ -180,17 +186,34 @@ class BoxVideo(BaseDataset):
         if self.test_mode:
             return self._test_item(info)
         try:
-            return self.pipeline(self._clip(info))
-        except FrameError as error:
+            item = self.pipeline(self._clip(info))
+        except (FrameError, AnnotationError) as error:
             if self.on_error == 'raise':
                 raise
-            warnings.warn(f'{error}; another clip is drawn instead', stacklevel=2)
+            self._skip(error)
             return None
+        self._skipped_in_a_row = 0
+        return item
+
+    def _skip(self, error: Exception) -> None:
+        self.num_skipped += 1
+        self._skipped_in_a_row += 1
+        print_log(
+            f'{error}; another clip is drawn instead (clip {self.num_skipped} skipped by process '
+            f'{os.getpid()})',
+            logger='current',
+            level=logging.WARNING,
+        )
+        if self._skipped_in_a_row > self.max_refetch:
+            raise FrameError(
+                f'{self.ann_file}: {self._skipped_in_a_row} clips in a row cannot be used; the '
+                f'last: {error}'
+            ) from error
 
     def _clip(self, info: dict[str, Any]) -> dict[str, Any]:
         frames = sample_clip_frames(len(info['file_names']), **self.clip).tolist()
         return dict(
-            img_paths=[self._path(info['file_names'][frame]) for frame in frames],
+            img_paths=self._paths(info, frames),
             frame_ids=frames,
             video_id=info['id'],
             video_name=info['name'],
@@ -204,7 +227,7 @@ class BoxVideo(BaseDataset):
     def _test_item(self, info: dict[str, Any]) -> dict[str, Any]:
         ori_shape = (info['height'], info['width'])
         frames = VideoFrames(
-            [self._path(name) for name in info['file_names']],
+            self._paths(info, range(len(info['file_names']))),
             self.pipeline.transforms,
             name=info['name'],
             ori_shape=ori_shape,
@@ -244,20 +267,30 @@ class BoxVideo(BaseDataset):
 
     def _complete(self, video: dict[str, Any]) -> dict[str, Any]:
         """Looks that the first frame is there, and takes the size from it where none is given."""
-        path = self._path(video['file_names'][0])
+        where = f'{self.ann_file}: video {video["id"]} ({video["name"]}), frame 0'
+        try:
+            path = path_below(self.data_prefix['img'], video['file_names'][0])
+        except OutsideError as error:
+            raise AnnotationError(f'{where}: {error}') from error
         if not os.path.isfile(path):
-            raise FileNotFoundError(
-                f'{self.ann_file}: video {video["id"]} ({video["name"]}): first frame {path} not '
-                'found; check data_root and img_root'
-            )
+            raise FileNotFoundError(f'{where}: {path} not found; check data_root and img_root')
         if video['height'] is not None and video['width'] is not None:
             return video
-        with Image.open(path) as image:
-            width, height = image.size
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise FrameError(f'{where}: {path} is not an image: {error}') from error
         return dict(video, height=height, width=width)
 
-    def _path(self, file_name: str) -> str:
-        return os.path.join(self.data_prefix['img'], file_name)
+    def _paths(self, info: dict[str, Any], frames: Sequence[int]) -> list[str]:
+        paths = []
+        for frame in frames:
+            try:
+                paths.append(path_below(self.data_prefix['img'], info['file_names'][frame]))
+            except OutsideError as error:
+                raise FrameError(f'video {info["name"]!r}, frame {frame}: {error}') from error
+        return paths
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

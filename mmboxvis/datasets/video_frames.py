@@ -45,9 +45,11 @@ def read_frame(
         (H, W, 3) uint8 BGR.
 
     Raises:
-        FrameError: if the file is missing or is no image.
+        FrameError: if the file is missing, empty, cut off, or is no image.
     """
     where = f'video {video!r}, frame {frame}: {path}'
+    if os.path.lexists(path) and not os.path.isfile(path):
+        raise FrameError(f'{where} is no file but a folder, a device or a broken link')
     try:
         if reduction == 1:
             image = mmcv.imread(Path(path), flag='color')
@@ -58,6 +60,10 @@ def read_frame(
         raise FrameError(f'{where} not found; check data_root, img_root and file_names') from error
     except (OSError, ValueError) as error:
         raise FrameError(f'{where} cannot be read: {error}') from error
+    except cv2.error as error:  # an empty file, or more pixels than OpenCV takes
+        raise FrameError(
+            f'{where} is empty, or not an image; restore the file ({error.err})'
+        ) from error
     if image is None:
         raise FrameError(f'{where} is not an image, or is cut off; restore the file')
     return image

@@ -5,8 +5,8 @@ Shape shorthand: V frames in a video, N annotated instances.
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,17 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
+from mmboxvis.files import name_fault
+
 BoxSource = Literal['box', 'mask']
 EmptyBoxes = Literal['error', 'absent']
 
 BOX_SLACK = 0.5
 """A box may leave the frame by so many pixels without a warning: rounding of floats."""
+
+_MAX_SIDE = 65_535
+# larger numbers in a box are a fault of the file, not a place; float32 holds whole ones up to it
+_MAX_NUMBER = 1e7
 
 
 class AnnotationError(ValueError):
@@ -72,12 +78,18 @@ def read_json(path: str | Path) -> dict[str, Any]:
         AnnotationError: if it is no json object.
     """
     path = Path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f'annotation file {path} is a folder; give the json file in it')
     if not path.is_file():
         raise FileNotFoundError(f'annotation file {path} not found; check data_root and ann_file')
     try:
         content = json.loads(path.read_bytes())
+    except RecursionError as error:
+        raise AnnotationError(f'{path} is not valid json: nested too deeply') from error
     except ValueError as error:
-        raise AnnotationError(f'{path} is not valid json: {error}') from error
+        raise AnnotationError(
+            f'{path} is not valid json: {error}; was the file written completely?'
+        ) from error
     if not isinstance(content, dict):
         raise AnnotationError(
             f'{path}: expected a json object with videos, categories and annotations, '
@@ -142,6 +154,8 @@ class VideoJsonReader:
         for index, category in enumerate(self._list('categories')):
             where = f'categories[{index}]'
             key, name = self._id(category, 'id', where), self._get(category, 'name', where)
+            if not isinstance(name, str):
+                self.fail(where, f"'name' must be text, got {name!r}")
             if key in found or name in found.values():
                 self.fail(
                     where,
@@ -205,7 +219,10 @@ class VideoJsonReader:
             category = self._id(annotation, 'category_id', where)
             if category not in label_of:
                 self.fail(where, f'category_id {category} is not among the categories')
-            label = None if annotation.get('iscrowd', 0) else label_of[category]
+            crowd = annotation.get('iscrowd', 0)
+            if crowd not in (0, 1, None):
+                self.fail(where, f"'iscrowd' must be 0 or 1, got {crowd!r}")
+            label = None if crowd else label_of[category]
             tracks.append(self._track(annotation, video, label))
         boxes, valid = self._boxes(tracks)
         self._warn()
@@ -292,9 +309,12 @@ class VideoJsonReader:
         raw = [box for track in tracks for box in track.boxes]
         given = [box for box in raw if box is not None]
         try:
+            kinds = set(map(type, itertools.chain.from_iterable(given)))
             xywh = np.array(given or np.zeros(0)).reshape(len(given), 4)
-            numbers = xywh.dtype.kind in 'iuf' and bool(np.isfinite(xywh).all())
-            good = numbers and bool(np.all(xywh[:, 2:] > 0))
+            # comparisons with NaN are false
+            good = kinds <= {int, float} and bool(
+                np.all(np.abs(xywh) <= _MAX_NUMBER) and np.all(xywh[:, 2:] > 0)
+            )
         except (TypeError, ValueError):
             good = False
         if not good:
@@ -319,10 +339,8 @@ class VideoJsonReader:
                 continue
             place = f'{track.where}, frame {frame}, field bboxes'
             is_list = isinstance(box, (list, tuple)) and len(box) == 4
-            if not is_list or not all(
-                isinstance(v, (int, float)) and math.isfinite(v) for v in box
-            ):
-                self.fail(place, f'expected [x, y, w, h] in pixels or null, got {box}')
+            if not is_list or not all(map(_is_coordinate, box)):
+                self.fail(place, f'expected [x, y, w, h] in pixels or null, got {shown(box)}')
             if box[2] < 0 or box[3] < 0:
                 self.fail(place, f'width and height must be positive, got {box}')
             empty = box[2] == 0 or box[3] == 0
@@ -339,16 +357,28 @@ class VideoJsonReader:
     def _check_mask_sizes(self, track: _Track) -> None:
         size = [track.video['height'], track.video['width']]
         for frame, mask in enumerate(track.masks or []):
-            if isinstance(mask, dict) and list(mask.get('size', [])) != size:
+            place = f'{track.where}, frame {frame}, field segmentations'
+            if isinstance(mask, dict) and mask.get('size') != size:
                 self.fail(
-                    f'{track.where}, frame {frame}, field segmentations',
-                    f'mask of size {mask.get("size")}, but the video has (height, width) {size}',
+                    place,
+                    f'mask of size {shown(mask.get("size"))}, but the video has (height, width) '
+                    f'{size}',
+                )
+            if not isinstance(mask, dict | list | None) or mask == []:
+                self.fail(
+                    place,
+                    'expected a run-length, a list of polygons, or null where the instance is not '
+                    f'seen, got {shown(mask)}',
                 )
 
     def _file_names(self, video: Mapping[str, Any], where: str) -> list[str]:
         names = self._get(video, 'file_names', where)
         if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
             self.fail(where, "'file_names' must be a list of at least one image path")
+        for frame, name in enumerate(names):
+            fault = name_fault(name)
+            if fault is not None:
+                self.fail(where, f"'file_names'[{frame}]: {shown(name)} {fault}")
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
             self.fail(where, f"'file_names' lists {twice!r} twice; each frame once, in order")
@@ -361,8 +391,9 @@ class VideoJsonReader:
         value = video.get(name)
         if value is None:
             return None
-        if not isinstance(value, (int, float)) or value != int(value) or value <= 0:
-            self.fail(where, f'{name!r} must be a positive number of pixels, got {value!r}')
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not good or not 0 < value <= _MAX_SIDE or value != int(value):
+            self.fail(where, f'{name!r} must be a positive number of pixels, got {shown(value)}')
         return int(value)
 
     def _annotations(self) -> list[Any]:
@@ -385,7 +416,7 @@ class VideoJsonReader:
             )
         for index, entry in enumerate(entries):
             if not isinstance(entry, dict):
-                self.fail(f'{name}[{index}]', f'expected an object, got {entry!r}')
+                self.fail(f'{name}[{index}]', f'expected an object, got {shown(entry)}')
         return entries
 
     def _get(self, entry: Mapping[str, Any], name: str, where: str) -> Any:
@@ -395,8 +426,8 @@ class VideoJsonReader:
 
     def _id(self, entry: Mapping[str, Any], name: str, where: str) -> int:
         value = self._get(entry, name, where)
-        if not isinstance(value, int):
-            self.fail(where, f'{name!r} must be a whole number, got {value!r}')
+        if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+            self.fail(where, f'{name!r} must be a whole number, got {shown(value)}')
         return value
 
     def fail(self, where: str, what: str) -> NoReturn:
@@ -416,3 +447,14 @@ class VideoJsonReader:
         told = [f'{count} {what}' for count, what in parts if count]
         if told:
             warnings.warn(f'{self.path}: {"; ".join(told)}', stacklevel=4)
+
+
+def shown(value: object) -> str:
+    """A value for a message, cut if long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
+
+
+def _is_coordinate(value: object) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -_MAX_NUMBER <= value <= _MAX_NUMBER  # type: ignore[operator]

@@ -10,7 +10,11 @@ from typing import Any, overload
 import cv2
 import numpy as np
 
-from mmboxvis.evaluation.functional import load_json
+from mmboxvis.datasets.video_json import shown
+from mmboxvis.evaluation.functional import VideoInfo, load_json
+from mmboxvis.evaluation.functional.layout import is_int, mask_problem, mask_string_problems
+from mmboxvis.files import path_below
+from mmboxvis.run_lengths import RLE
 
 from .files import StrPath
 from .tracks import keep_best_of_duplicates, to_rle
@@ -36,6 +40,8 @@ class VideoFiles:
             size = int(video['height']), int(video['width'])
         except KeyError as error:
             raise ValueError(f'video {video.get("id", "?")} has no field {error}') from None
+        except (TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise ValueError(f'an entry of `videos` is broken ({error}): {shown(video)}') from None
         folder = Path(names[0]).parent.name if names else ''
         return cls(video_id, str(video.get('name') or folder or f'video {video_id}'), size, names)
 
@@ -66,10 +72,14 @@ class VisFile:
             raise ValueError(
                 f'{name} has no `videos` and `categories`: expected YouTube-VIS annotations'
             )
-        videos = [VideoFiles.from_json(video) for video in content['videos']]
+        try:
+            videos = [VideoFiles.from_json(video) for video in content['videos']]
+            class_names = {int(c['id']): str(c['name']) for c in content['categories']}
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f'{name}: videos or categories are broken: {error}') from error
         return cls(
             videos={video.video_id: video for video in videos},
-            class_names={int(c['id']): str(c['name']) for c in content['categories']},
+            class_names=class_names,
             tracks=_by_video(content.get('annotations') or ()),
         )
 
@@ -93,7 +103,7 @@ class FrameFiles(Sequence[np.ndarray]):
     def __getitem__(self, index: int | slice) -> np.ndarray | Sequence[np.ndarray]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        path = self.image_root / self.video.file_names[index]
+        path = Path(path_below(self.image_root, self.video.file_names[index]))
         # OpenCV prints a warning of its own about a file that is not there
         frame = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
         if frame is None:
@@ -164,6 +174,8 @@ def choose_videos(
 def check_length(track: Track, num_frames: int, video: str) -> None:
     """Raises a ValueError if a track has not one entry for each frame of its video."""
     for field in ('bboxes', 'segmentations'):
+        if track.get(field) is not None and not isinstance(track[field], list | tuple):
+            raise ValueError(f'video {video}: {field} of a track must be a list')
         if track.get(field) is not None and len(track[field]) != num_frames:
             raise ValueError(
                 f'video {video}: a track of category {track.get("category_id")} has '
@@ -182,9 +194,32 @@ def _content(source: StrPath | Json) -> tuple[Any, str]:
 
 def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
     grouped: dict[int, list[Track]] = {}
-    for track in tracks:
+    for index, track in enumerate(tracks):
+        if not isinstance(track, Mapping) or not is_int(track.get('video_id')):
+            raise ValueError(f"track {index}: expected an object with a whole number 'video_id'")
         grouped.setdefault(int(track['video_id']), []).append(track)
     return grouped
+
+
+def _checked_masks(track: Track, video: VideoFiles) -> list[RLE | None]:
+    """Masks of one track as compressed RLEs that pycocotools can be trusted with."""
+    info = VideoInfo(video.video_id, video.name, video.size, len(video.file_names))
+    where = f'video {video.name}: a track of category {track.get("category_id")}'
+    masks: list[RLE | None] = []
+    for frame, entry in enumerate(track['segmentations']):
+        place = f'{where}, frame {frame}'
+        try:
+            mask = to_rle(entry, video.size)
+        except ValueError as error:
+            raise ValueError(f'{place}: {error}') from error
+        problem = mask_problem(mask, info) if mask else None
+        if problem:
+            raise ValueError(f'{place}: {problem}')
+        masks.append(mask)
+    strings = [(f'{where}, frame {frame}', mask, info) for frame, mask in enumerate(masks) if mask]
+    for problem in mask_string_problems(strings):
+        raise ValueError(problem)
+    return masks
 
 
 def _to_show(tracks: Sequence[Track], video: VideoFiles, score_thr: float) -> list[Track]:
@@ -196,10 +231,7 @@ def _to_show(tracks: Sequence[Track], video: VideoFiles, score_thr: float) -> li
                 '`segmentations`, so there is no mask to show'
             )
         check_length(track, len(video.file_names), video.name)
-    good = [
-        {**track, 'segmentations': [to_rle(mask, video.size) for mask in track['segmentations']]}
-        for track in good
-    ]
+    good = [{**track, 'segmentations': _checked_masks(track, video)} for track in good]
     kept = keep_best_of_duplicates(
         [track['segmentations'] for track in good], [track.get('score', 1.0) for track in good]
     )

@@ -10,10 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as mask_utils
 
 from mmboxvis.evaluation.functional import track_iou
-from mmboxvis.evaluation.functional.rle import RLE, compress
+from mmboxvis.run_lengths import RLE, compress, decode
 
 
 def to_rle(segmentation: Any, size: tuple[int, int]) -> RLE | None:
@@ -42,8 +41,8 @@ def decode_mask(segmentation: Any, size: tuple[int, int]) -> np.ndarray | None:
     Returns:
         (height, width) bool, or ``None`` where there is no mask.
     """
-    rle = to_rle(segmentation, size)
-    return None if rle is None else resize_mask(mask_utils.decode(rle), size)
+    mask = None if segmentation is None else decode(segmentation, size)
+    return None if mask is None else resize_mask(mask, size)
 
 
 def resize_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -177,11 +177,15 @@ def test_category_ids_lead_back(tiny_json, make):
 
 def test_missing_first_frame(tiny_json, make):
     tiny_json['videos'][1]['file_names'] = ['run/gone.png']
-    with pytest.raises(FileNotFoundError, match=r'video 2 \(run\): first frame .*gone.png'):
+    with pytest.raises(FileNotFoundError, match=r'video 2 \(run\), frame 0: .*gone.png not found'):
         make()
 
 
-def test_unreadable_frames(tiny_json, tiny_images, make, tmp_path):
+def test_unreadable_frames(tiny_json, tiny_images, make, tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(
+        'mmboxvis.datasets.box_video.print_log', lambda text, **_: logged.append(text)
+    )
     images = tmp_path / 'copy'
     shutil.copytree(tiny_images, images)
     for frame in range(1, 5):
@@ -189,13 +193,35 @@ def test_unreadable_frames(tiny_json, tiny_images, make, tmp_path):
     arguments = dict(img_root=str(images), clip=dict(num_frames=8))
     with pytest.raises(FrameError, match=r"video 'walk', frame [1-4]: .*is not an image"):
         make(**arguments)[0]
-    with pytest.warns(UserWarning, match='another clip is drawn'):
-        item = make(**arguments, on_error='skip')[0]
-    assert item['data_samples'].video_name == 'run'
+    dataset = make(**arguments, on_error='skip')
+    assert dataset[0]['data_samples'].video_name == 'run'
+    assert dataset.num_skipped == len(logged) > 0
+    assert all('walk' in text and 'another clip is drawn' in text for text in logged)
+    assert f'clip {dataset.num_skipped} skipped' in logged[-1]
     for frame in range(1, 5):
         (images / 'walk' / f'{frame}.png').unlink()
     with pytest.raises(FrameError, match=r"video 'walk', frame [1-4]: .*not found"):
         make(**arguments)[0]
+    for name in ('walk', 'run'):
+        for path in (images / name).iterdir():
+            path.write_bytes(b'')
+    with pytest.raises(FrameError, match=r'6 clips in a row cannot be used; the last: .* is empty'):
+        make(**arguments, on_error='skip', max_refetch=5)[0]
+
+
+def test_names_that_lead_out_of_the_images(tiny_json, tiny_images, make, tmp_path):
+    images = tmp_path / 'copy'
+    shutil.copytree(tiny_images, images)
+    (images / 'away').symlink_to(tiny_images / 'walk')
+    (tmp_path / 'link').symlink_to(images)
+    assert len(make(img_root=str(tmp_path / 'link'))) == 2
+    for name in ('../x.png', '/etc/x.png', 'a/../../x.png', 'a\0.png', 'a\\b.png', 'C:/x.png'):
+        tiny_json['videos'][0]['file_names'][0] = name
+        with pytest.raises(AnnotationError, match=r"video 1: 'file_names'.0.: .*( is | leads)"):
+            make()
+    tiny_json['videos'][0]['file_names'][0] = 'away/0.png'
+    with pytest.raises(AnnotationError, match=r'frame 0: .*away/0.png goes through a link'):
+        make(img_root=str(images))
 
 
 def test_size_that_differs_from_the_file(tiny_json, make):

@@ -15,6 +15,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -76,7 +77,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--tolerance', type=float, default=0.02, help='growth of memory that passes as none'
     )
     # what the watched program of the third part is started with
-    parser.add_argument('--infer', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--infer', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help=argparse.SUPPRESS
+    )
     return parser.parse_args(argv)
 
 
@@ -181,8 +184,8 @@ def look(program: psutil.Process, begin: float) -> Sample | None:
 
 
 def watch(
-    command: Sequence[str], log: Path, scratch: Path, every: float
-) -> tuple[int, list[Sample], dict[str, int]]:
+    command: Sequence[str], log: Path, scratch: Path, every: float, samples: list[Sample]
+) -> tuple[int, dict[str, int]]:
     """Runs a program to its end.
 
     Args:
@@ -190,9 +193,10 @@ def watch(
         log: takes its output.
         scratch: folder for its temporary files.
         every: seconds between samples.
+        samples: takes them one by one, so that those of a run broken off are not lost.
 
     Returns:
-        Exit code, samples, and what it left behind: living children and temporary files.
+        Exit code, and what it left behind: living children and temporary files.
     """
     scratch.mkdir(parents=True)
     environment = {
@@ -200,20 +204,24 @@ def watch(
         'PYTHONPATH': os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
         'TMPDIR': str(scratch),
     }
-    samples, children = [], set()
+    children: set[psutil.Process] = set()
     with open(log, 'w', encoding='utf-8') as file:
         begin = time.monotonic()
         running = subprocess.Popen(command, stdout=file, stderr=file, env=environment, cwd=ROOT)
         program = psutil.Process(running.pid)
-        while running.poll() is None:
-            sample = look(program, begin)
-            if sample is not None:
-                samples.append(sample)
-                children.update(program.children(recursive=True))
-            time.sleep(every)
+        try:
+            while running.poll() is None:
+                sample = look(program, begin)
+                if sample is not None:
+                    samples.append(sample)
+                    children.update(program.children(recursive=True))
+                time.sleep(every)
+        except KeyboardInterrupt:
+            running.terminate()
+            running.wait()
     alive = [child for child in children if child.is_running()]
     left = [path for path in scratch.rglob('*') if path.is_file()]
-    return running.returncode, samples, dict(processes=len(alive), temporary_files=len(left))
+    return running.returncode, dict(processes=len(alive), temporary_files=len(left))
 
 
 def growth(samples: Sequence[Sample], field: str) -> tuple[float, float]:
@@ -309,12 +317,14 @@ def run_all(args: argparse.Namespace) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     config = write_config(args, out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # broken off: show what there is
     samples: dict[str, list[Sample]] = {}
     report: dict[str, Any] = dict(steps=args.steps, videos=args.videos, tolerance=args.tolerance)
     for name, command in commands(args, out, config).items():
         print(f'{name}: {" ".join(command)}', flush=True)
         log = out / f'{name}.log'
-        code, samples[name], left = watch(command, log, out / 'scratch' / name, args.every)
+        samples[name] = []
+        code, left = watch(command, log, out / 'scratch' / name, args.every, samples[name])
         report[name] = judge(samples[name], left, args.tolerance)
         if code:
             report[name]['problems'].append(f'exit code {code}, see {log}')

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from mmboxvis.files import StrPath
+from mmboxvis.files import OutsideError, StrPath, path_below
 
 from ..json_stream import read_annotation_file
 from ..video_frames import FrameError, read_frame
@@ -46,13 +46,14 @@ def check_frames(
     quiet = HeadChecker(file, [])  # what is wrong with videos, others note
     quiet.check_videos()
     jobs = [
-        (video, frame, Path(img_root, name))
+        (video, frame, name)
         for video in quiet.videos.values()
         for frame, name in enumerate(video['file_names'])
     ]
     found = []
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
-        results = pool.map(partial(_frame_problem, decode=decode), jobs, chunksize=64)
+        look = partial(_frame_problem, img_root=img_root, decode=decode)
+        results = pool.map(look, jobs, chunksize=64)
         for done, problem in enumerate(results, start=1):
             if problem is not None:
                 found.append(problem)
@@ -61,9 +62,15 @@ def check_frames(
     return found
 
 
-def _frame_problem(job: tuple[dict[str, Any], int, Path], *, decode: bool) -> Problem | None:
-    video, frame, path = job
+def _frame_problem(
+    job: tuple[dict[str, Any], int, str], *, img_root: StrPath, decode: bool
+) -> Problem | None:
+    video, frame, name = job
     where = dict(video=video['id'], name=video['name'], frame=frame, field='file_names')
+    try:
+        path = Path(path_below(img_root, name))
+    except OutsideError as error:
+        return Problem('error', str(error), **where)
     if not path.is_file():
         return Problem('error', f'{path} not found; check the image folder', **where)
     try:

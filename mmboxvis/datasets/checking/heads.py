@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..categories import match_categories
@@ -89,7 +88,7 @@ class HeadChecker:
                 self.note('error', str(error), field='categories')
 
     def check_videos(self) -> None:
-        """Notes broken and repeated videos, and odd paths."""
+        """Notes broken and repeated videos."""
         for index, entry in enumerate(self.file.videos):
             video = self._video(entry, f'videos[{index}]')
             if video is None:
@@ -102,11 +101,6 @@ class HeadChecker:
                 if video[side] is None:
                     what = 'missing; it is taken from the first frame, and boxes are not checked'
                     self.note('warning', what, field=side, **where)
-            for frame, name in enumerate(video['file_names']):
-                path = PurePosixPath(name)
-                if path.is_absolute() or '..' in path.parts:
-                    what = f'{name!r} leads out of the image folder'
-                    self.note('warning', what, frame=frame, field='file_names', **where)
             self.videos[video['id']] = video
 
     def _video(self, entry: Any, place: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ import defusedxml.ElementTree
 import yaml
 from defusedxml import DefusedXmlException
 
-from ..video_json import AnnotationError
+from ..video_json import AnnotationError, shown
 
 MAX_NUMBER = 1e6
 """Largest coordinate, in pixels."""
@@ -30,7 +30,6 @@ MAX_BYTES = 2 * 1024**3
 
 _WHOLE = re.compile(r'\s*[+-]?[0-9]{1,18}(\.0*)?\s*', re.ASCII)
 _REAL = re.compile(r'\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*', re.ASCII)
-_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,6 @@ class Place:
         if any(len(part.encode()) > 240 for part in parts):
             self.fail(f'{name} {shown(value)} is too long for the name of a file')
         return str(PurePosixPath(*parts))
-
-
-def shown(value: object) -> str:
-    """A value for a message, cut if long."""
-    text = repr(value) if not isinstance(value, (list, dict)) else repr(value)[: 4 * _SHOWN]
-    return text if len(text) <= _SHOWN else f'{text[:_SHOWN]}...'
 
 
 def source_files(source: Path, suffix: str) -> list[Path]:

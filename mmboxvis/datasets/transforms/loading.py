@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
-from pycocotools import mask as mask_utils
 
 from mmboxvis.registry import TRANSFORMS
+from mmboxvis.run_lengths import decode
 
 from ..video_frames import FrameError, read_frame
 from ..video_json import AnnotationError
@@ -117,7 +117,7 @@ class LoadClipAnnotations(BaseTransform):
                     continue
                 try:
                     masks[slot, t] = _reduced(decode_mask(entry, (height, width)), reduction)
-                except (TypeError, ValueError, KeyError, IndexError) as error:
+                except ValueError as error:
                     raise AnnotationError(
                         f'video {results["video_name"]!r}, annotation {instances.ids[row]}, frame '
                         f'{frame}, field segmentations: not a run-length or polygon list of a '
@@ -142,15 +142,9 @@ def decode_mask(entry: dict[str, Any] | list[Any], size: tuple[int, int]) -> np.
     Raises:
         ValueError: if a polygon has fewer than three corners, or the runs do not fill the frame.
     """
-    height, width = size
-    if isinstance(entry, list):
-        # fewer numbers would be read as a box, or end in an exception without a type
-        if not entry or any(len(polygon) < 6 or len(polygon) % 2 for polygon in entry):
-            raise ValueError('a polygon needs x, y of at least three corners')
-        rles = mask_utils.frPyObjects(entry, height, width)
-        return mask_utils.decode(mask_utils.merge(rles))
-    if isinstance(entry['counts'], list):
-        if sum(entry['counts']) != height * width:
-            raise ValueError(f'runs cover {sum(entry["counts"])} pixels')
-        entry = mask_utils.frPyObjects(entry, height, width)
-    return mask_utils.decode(entry)
+    mask = decode(entry, size)
+    if mask is None:
+        raise ValueError('a polygon needs x, y of at least three corners')
+    if mask.shape != tuple(size):
+        raise ValueError(f'a mask of {mask.shape[0]}x{mask.shape[1]}')
+    return mask

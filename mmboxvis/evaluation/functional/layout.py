@@ -10,6 +10,7 @@ import json
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +27,7 @@ IouType = Literal['segm', 'box']
 SUBMISSION_NAME = 'results.json'
 # entries whose run-lengths are read together: bounds the memory
 _CHUNK = 256
+_MAX_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,30 @@ def load_json(path: Source) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path}: no such file')
+        what = 'is a folder; give the json file in it' if path.is_dir() else 'no such file'
+        raise FileNotFoundError(f'{path}: {what}')
+    content = _archived(path) if zipfile.is_zipfile(path) else path.read_bytes()
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                return json.loads(archive.read(_json_member(archive, path)))
-        return json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError(f'{path}: not valid json (nested too deeply)') from error
+    except ValueError as error:
         raise ValueError(
             f'{path}: not valid json ({error}); was the file written completely?'
         ) from error
+
+
+def _archived(path: Path) -> bytes:
+    """The json file in a zip archive, of a size that can be."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = archive.getinfo(_json_member(archive, path))
+            if member.file_size > _MAX_BYTES:
+                raise ValueError(f'{path}: {member.filename} unfolds to {member.file_size} bytes')
+            return archive.read(member)
+    # a password, an unknown method, a checksum that is wrong
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise ValueError(f'{path}: the archive cannot be read ({error}); pack it anew') from error
 
 
 def _json_member(archive: zipfile.ZipFile, path: Path) -> str:
@@ -103,15 +119,17 @@ def _require(entry: Any, fields: Sequence[str], where: str) -> None:
 
 def _read_video(entry: Any, where: str) -> VideoInfo:
     _require(entry, ('id', 'height', 'width'), where)
+    files = entry.get('file_names') or [str(entry['id'])]
+    if not isinstance(files, list):
+        raise ValueError(f"{where}: field 'file_names' must be a list, got {type(files).__name__}")
     length = entry.get('length', len(entry.get('file_names') or ()))
     if not is_int(entry['id']):
         raise ValueError(f"{where}: field 'id' must be a whole number, got {entry['id']!r}")
     for field, value in dict(height=entry['height'], width=entry['width'], length=length).items():
-        if not is_int(value) or value < 1:
+        if not is_int(value) or not 1 <= value < 2**31:
             raise ValueError(
                 f'{where}: field {field!r} must be a positive whole number, got {value!r}'
             )
-    files = entry.get('file_names') or [str(entry['id'])]
     name = str(entry.get('name') or Path(str(files[0])).parent)
     name = name if name != '.' else str(entry['id'])
     return VideoInfo(int(entry['id']), name, (int(entry['height']), int(entry['width'])), length)
@@ -154,6 +172,8 @@ def read_ground_truth(gt: Source | Mapping[str, Any] | GroundTruth) -> GroundTru
             f"{source}: expected an object with 'videos', 'categories' and 'annotations' "
             f'(YouTube-VIS layout), got {found}'
         )
+    if not isinstance(data['categories'], list | None):
+        raise ValueError(f"{source}: field 'categories' must be a list")
     categories: dict[int, str] = {}
     for index, entry in enumerate(data['categories'] or ()):
         where = f'{source}: categories[{index}]'
@@ -209,7 +229,7 @@ def _head_problem(
         return f"field 'category_id': {category_id!r} is no category of the ground truth{known}"
     if categories is None and category_id < 1:
         return f"field 'category_id': {category_id!r}, ids start at 1"
-    if not isinstance(score, Real) or isinstance(score, bool) or not math.isfinite(score):
+    if not is_finite(score):
         return f"field 'score': expected a finite number, got {score!r}"
     return None
 
@@ -249,13 +269,19 @@ def mask_problem(mask: Any, video: VideoInfo) -> str | None:
 
 def box_problem(box: Any) -> str | None:
     """What is wrong with one frame's box."""
-    if (
-        not isinstance(box, list | tuple)
-        or len(box) != 4
-        or not all(isinstance(x, Real) and math.isfinite(x) for x in box)
-    ):
+    if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_finite, box)):
         return f'expected null or four finite numbers x, y, width, height, got {box!r}'
+    if min(box[2:]) < 0:
+        return f'width and height must not be negative, got {box!r}'
     return None
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a finite number, ``bool`` left out."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def mask_string_problems(masks: Sequence[tuple[str, Entry, VideoInfo]]) -> Iterator[str]:

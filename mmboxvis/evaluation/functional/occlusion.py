@@ -34,10 +34,14 @@ def occlusion_score(levels: Sequence[str | None]) -> float:
     Raises:
         ValueError: if a name is not known.
     """
-    unknown = {name for name in levels if name is not None} - OCCLUSION_LEVELS.keys()
+    unknown = [
+        name
+        for name in levels
+        if name is not None and not (isinstance(name, str) and name in OCCLUSION_LEVELS)
+    ]
     if unknown:
         raise ValueError(
-            f'unknown occlusion level {sorted(unknown)[0]!r}, expected null or one of '
+            f'unknown occlusion level {unknown[0]!r}, expected null or one of '
             f'{", ".join(OCCLUSION_LEVELS)}'
         )
     values = np.sort([OCCLUSION_LEVELS[name] for name in levels if name is not None])

@@ -22,6 +22,7 @@ from .layout import (
     VideoInfo,
     box_problem,
     frame_list_problem,
+    is_finite,
     is_int,
     mask_problem,
     mask_string_problems,
@@ -192,6 +193,9 @@ def _truth_area(annotation: Entry, shapes: Shapes, where: str, video: VideoInfo)
     problem = frame_list_problem(areas, video)
     if problem:
         raise ValueError(f"{where}: field 'areas': {problem}")
+    for frame, area in enumerate(areas):
+        if area is not None and not is_finite(area):
+            raise ValueError(f'{where}: areas[{frame}]: expected null or a number, got {area!r}')
     return _mean_positive(np.array([area or 0 for area in areas], dtype=np.float64))
 
 
@@ -199,7 +203,9 @@ def _truth_track(
     annotation: Entry, where: str, truth: GroundTruth, iou_type: IouType
 ) -> tuple[int, Track]:
     for field, known in (('video_id', truth.videos), ('category_id', truth.categories)):
-        value = annotation.get(field) if isinstance(annotation, dict) else None
+        if not isinstance(annotation, dict):
+            raise ValueError(f'{where}: expected an object, got {type(annotation).__name__}')
+        value = annotation.get(field)
         if not is_int(value) or value not in known:
             raise ValueError(f"{where}: field {field!r}: {value!r} is not among the file's")
     video = truth.videos[annotation['video_id']]
@@ -208,6 +214,8 @@ def _truth_track(
         if iou_type == 'segm'
         else _truth_boxes(annotation, where, video)
     )
+    if annotation.get('iscrowd') not in (None, 0, 1):
+        raise ValueError(f"{where}: field 'iscrowd' must be 0 or 1, got {annotation['iscrowd']!r}")
     occlusion = math.nan
     if annotation.get('occlusion') is not None:
         problem = frame_list_problem(annotation['occlusion'], video)
