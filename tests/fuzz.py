@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from mmboxvis.datasets.dataset_check import check_dataset
+from mmboxvis.datasets.checking import check_dataset
 from mmboxvis.datasets.importers import READERS, ReadOptions, to_ytvis
 from mmboxvis.datasets.json_stream import read_annotation_file
 from mmboxvis.datasets.video_json import VideoJsonReader, read_json

@@ -54,7 +54,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         levels = annotation.get('occlusion') or [None] * len(boxes)
         spot.items(levels, 'occlusion', len(boxes))
         for frame, (box, level) in enumerate(zip(boxes, levels, strict=True)):
-            if level is not None and not (isinstance(level, str) and level in VISIBILITY):
+            if level not in tuple(VISIBILITY):  # a list cannot be looked up in a dict
                 spot.fail(f'frame {frame}: unknown occlusion {shown(level)}')
             if box is not None:
                 draft.add(
