@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import inspect
 import json
 import os
-from collections.abc import Mapping
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +19,12 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.dist import is_distributed
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from mmboxvis.files import whole_file
+from mmboxvis.datasets.video_frames import FrameError
+from mmboxvis.datasets.video_json import AnnotationError
+from mmboxvis.files import OutsideError, whole_file
 from mmboxvis.registry import RUNNERS
 
 AMP_DEVICES = ('cuda', 'npu', 'mlu', 'musa')
@@ -59,14 +67,19 @@ def load_config(args: argparse.Namespace) -> Config:
         args: With the fields of :func:`add_common_arguments`.
 
     Raises:
-        UsageError: If there is no such config, or it does not define a model.
+        UsageError: If there is no such config, it cannot be read, it does not define a model, or
+            an option names a setting that there is not.
     """
     if not Path(args.config).is_file():
         raise UsageError(f'there is no config {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+        check_options(cfg, args.cfg_options, args.config)
+        try:
+            cfg.merge_from_dict(args.cfg_options)
+        except Exception as error:  # mmengine raises what it comes upon
+            raise UsageError(f'--cfg-options: {_one_line(error)}') from error
     if 'model' not in cfg:
         raise UsageError(f'{args.config} defines no model; is it a file of _base_?')
     cfg.launcher = args.launcher
@@ -78,6 +91,56 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Read a config file.
+
+    Raises:
+        UsageError: If it is no config; the message says where.
+    """
+    try:
+        return Config.fromfile(path)
+    except SyntaxError as error:
+        where, text = f'{path}, line {error.lineno}', (error.text or '').strip()
+        raise UsageError(f'{where}: {error.msg}: {text}') from error
+    except Exception as error:  # a config is a program, so anything may go wrong in it
+        raise UsageError(f'the config {path} cannot be read: {_one_line(error)}') from error
+
+
+SETTINGS = {
+    *inspect.signature(Runner.__init__).parameters,
+    *('auto_scale_lr', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg'),
+    *('num_threads', 'runner_type', 'strategy'),
+}
+"""Settings that mean something though a config may not have them."""
+
+
+def check_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
+    """Find slips of the pen in ``--cfg-options``, which mmengine takes for new settings.
+
+    A setting that is unlike all others inside one that exists is only warned of, as it may be an
+    argument that the config leaves at its default.
+
+    Raises:
+        UsageError: If an option begins with the name of no setting.
+    """
+    for key in options:
+        node: Any = cfg
+        for depth, part in enumerate(key.split('.')):
+            if not isinstance(node, Mapping | Config):
+                break
+            if part in node:
+                node = node[part]
+                continue
+            known = {*node, *(SETTINGS if depth == 0 else ())}
+            close = difflib.get_close_matches(part, map(str, known), 1, 0.6 if depth == 0 else 0.8)
+            hint = f'; did you mean {close[0]!r}?' if close else ''
+            if depth == 0 and part not in known:
+                raise UsageError(f'--cfg-options {key}: {name} has no setting {part!r}{hint}')
+            if depth and close:
+                warnings.warn(f'--cfg-options {key}: new setting {part!r}{hint}', stacklevel=2)
+            break
+
+
 def require_checkpoint(path: str) -> None:
     """Check that a checkpoint is there; one with a scheme (``https://``) is left to mmengine.
 
@@ -86,6 +149,37 @@ def require_checkpoint(path: str) -> None:
     """
     if '://' not in path and not Path(path).is_file():
         raise UsageError(f'there is no checkpoint {path}')
+
+
+def require_fit(model: Any, path: str) -> None:
+    """Check that a checkpoint is of this model, where mmengine would load what happens to fit.
+
+    Raises:
+        UsageError: If it cannot be read without running code from it, or a tensor of the student
+            is missing or has another shape.
+    """
+    from mmboxvis.apis.official import read_ours  # takes libraries that training does not need
+
+    if '://' in path:
+        return
+    try:
+        content = read_ours(path)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    state = content.get('state_dict', content)
+    own = (model.module if is_model_wrapper(model) else model).state_dict()
+    wrong = [
+        f'{name} {tuple(tensor.shape)}'
+        for name, tensor in own.items()
+        if name.startswith('student.')
+        and not name.endswith('num_batches_tracked')
+        and getattr(state.get(name), 'shape', None) != tensor.shape
+    ]
+    if wrong:
+        raise UsageError(
+            f'{path} does not fit the config: {len(wrong)} of {len(own)} tensors are missing or '
+            f'have another shape, such as {", ".join(wrong[:3])}; is it of another model?'
+        )
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -116,6 +210,52 @@ def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
             scaled['milestones'] = [step * max_iters // old for step in scheduler['milestones']]
         options |= {f'param_scheduler.{index}.{key}': value for key, value in scaled.items()}
     return options
+
+
+# ------------------------------------------------------------------ what goes wrong
+
+INPUT_ERRORS = (AnnotationError, FrameError, OutsideError)
+"""What is raised because of a file, and says all there is to say."""
+
+
+@contextmanager
+def one_line_errors(tool: str) -> Iterator[None]:
+    """End the program with one line where config, data or checkpoint are at fault.
+
+    What goes wrong while something is built from the config is laid to the config. Other errors
+    pass, as does everything with ``MMBOXVIS_TRACEBACK=1`` in the environment.
+    """
+    try:
+        yield
+    except UsageError as error:
+        sys.exit(f'{tool}: error: {error}')
+    except Exception as error:
+        is_input = isinstance(error, INPUT_ERRORS)
+        if not (is_input or _while_building(error)) or os.environ.get('MMBOXVIS_TRACEBACK'):
+            raise
+        told = _one_line(error, with_kind=not is_input)
+        where = '' if is_input else ' (MMBOXVIS_TRACEBACK=1 shows where)'
+        sys.exit(f'{tool}: error: {told}{where}')
+
+
+def _while_building(error: BaseException) -> bool:
+    """Whether it was raised below the registry's function that builds things from configs."""
+    step = error.__traceback__
+    while step is not None:
+        if step.tb_frame.f_code.co_filename.endswith('build_functions.py'):
+            return True
+        step = step.tb_next
+    return False
+
+
+def _one_line(error: BaseException, *, with_kind: bool = True) -> str:
+    """The message of an error, that of a worker process without its traceback."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if lines and 'in DataLoader worker process' in lines[0]:
+        return lines[-1].partition('Error: ')[2] or lines[-1]
+    told = ' '.join(lines)
+    return f'{type(error).__name__}: {told}' if with_kind or not told else told
 
 
 # ------------------------------------------------------------------ several processes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,9 @@ from mmboxvis._cli import (
     add_common_arguments,
     build_runner,
     load_config,
+    one_line_errors,
     require_checkpoint,
+    require_fit,
     write_json,
 )
 from mmboxvis.evaluation import VISMetric
@@ -138,13 +139,12 @@ def report(runner: Runner, path: str, title: str) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Test."""
     args = parse_args(argv)
-    try:
+    with one_line_errors('test.py'):
         cfg = merge_args(args)
         runner = build_runner(cfg)
-    except UsageError as error:
-        sys.exit(f'test.py: error: {error}')
-    start = time.perf_counter()
-    scores = runner.test()
+        require_fit(runner.model, args.checkpoint)
+        start = time.perf_counter()
+        scores = runner.test()
     seconds = time.perf_counter() - start
     if scores and is_main_process():
         target = args.metrics_out or str(Path(cfg.work_dir) / 'metrics.json')

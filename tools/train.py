@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
 from mmengine.config import Config
@@ -14,7 +13,9 @@ from mmboxvis._cli import (
     build_runner,
     enable_amp,
     load_config,
+    one_line_errors,
     require_checkpoint,
+    require_fit,
 )
 
 
@@ -67,11 +68,12 @@ def merge_args(args: argparse.Namespace) -> Config:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Train."""
-    try:
-        runner = build_runner(merge_args(parse_args(argv)))
-    except UsageError as error:
-        sys.exit(f'train.py: error: {error}')
-    runner.train()
+    args = parse_args(argv)
+    with one_line_errors('train.py'):
+        runner = build_runner(merge_args(args))
+        if args.resume not in (None, 'auto'):
+            require_fit(runner.model, args.resume)
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -1,0 +1,24 @@
+"""A short round of fuzzing, and what longer ones found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz import READ, fuzz, try_file
+
+FOUND = sorted((Path(__file__).parent / 'data/fuzz').glob('*_*'))
+
+
+@pytest.mark.parametrize('path', FOUND, ids=lambda path: path.name)
+def test_what_was_found_before(path: Path) -> None:
+    kind = path.stem.rpartition('_')[0]
+    assert kind in READ
+    assert try_file(kind, path) is None
+
+
+def test_a_short_round() -> None:
+    count, found = fuzz(3, seed=20)
+    assert not found, found[0]
+    assert count > 5
