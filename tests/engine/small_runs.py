@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -170,12 +172,16 @@ class Run:
         main([str(self.config), *arguments, '--work-dir', str(self.folder), *launcher])
 
 
-def load_main(path: str) -> Callable[[Sequence[str]], None]:
-    """The function ``main`` of a tool."""
-    import importlib.util
-
+def load_module(path: str) -> ModuleType:
+    """A tool as a module."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
     spec.loader.exec_module(module)
-    return module.main
+    return module
+
+
+def load_main(path: str) -> Callable[[Sequence[str]], None]:
+    """The function ``main`` of a tool."""
+    return load_module(path).main

@@ -82,9 +82,16 @@ class BoxVIS(BaseVIS):
 
     @torch.no_grad()
     def copy_student_to_teacher(self) -> None:
-        """Makes the teacher equal to the student, buffers included."""
-        if self.teacher is not None:
-            self.teacher.load_state_dict(self.student.state_dict())
+        """Makes the teacher equal to the student, buffers included.
+
+        Piece by piece, so that it works as well where each process holds a part of both.
+        """
+        if self.teacher is None:
+            return
+        old, new = (
+            [*network.parameters(), *network.buffers()] for network in (self.teacher, self.student)
+        )
+        torch._foreach_copy_(old, new)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
