@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmboxvis.models.losses import PairwiseAffinityLoss, STPALoss
 from mmboxvis.models.losses.pairwise import pairwise_loss
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import AffinityPairs, boxes_to_masks
 from tests.reference import stpa as plain
+from tests.reference import stpa_unfolded as unfolded
 
 
 def make_clip(count=2, frames=3, height=48, width=64, channels=8, seed=0, absent=0.2):
@@ -283,6 +285,65 @@ def test_stays_float32_under_autocast():
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, expected)
     assert logits.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('width', [64, 496])  # the latter is halved
+def test_what_speed_is_compared_with_does_the_same(width):
+    *inputs, logits = make_clip(count=3, width=width)
+    pairs, expected_pairs = STPALoss().build_pairs(*inputs), unfolded.build_pairs(*inputs)
+    assert pairs.num_pairs > 0
+    assert torch.equal(pairs.counts(), expected_pairs.keep.flatten(2).sum(-1))
+    logits = logits.requires_grad_()
+    losses = STPALoss()(logits, pairs), unfolded.stpa_loss(logits, expected_pairs)
+    torch.testing.assert_close(losses[0], losses[1])
+    grads = [torch.autograd.grad(loss, logits)[0] for loss in losses]
+    torch.testing.assert_close(grads[0], grads[1], atol=1e-6, rtol=1e-3)
+
+
+class WaitsForTheDevice(TorchDispatchMode):
+    """Counts the operations whose result the host must know before it can go on."""
+
+    OPS = {'aten::nonzero', 'aten::_local_scalar_dense', 'aten::unique_dim', 'aten::_unique2'}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func._schema.name in self.OPS
+        return func(*args, **(kwargs or {}))
+
+
+def test_waits_for_the_device_do_not_grow_with_instances_frames_or_layers():
+    counts = []
+    for count, frames in ((1, 2), (8, 2), (2, 6)):
+        *inputs, logits = make_clip(count=count, frames=frames, absent=0)
+        with WaitsForTheDevice() as waits:
+            pairs = STPALoss().build_pairs(*inputs)
+            counts.append(waits.count)
+            STPALoss()(logits.requires_grad_(), pairs).backward()
+        assert waits.count == counts[-1], 'the loss itself never waits'
+    # up to four groups of shifts wait a fixed number of times each
+    assert max(counts) <= 40 and max(counts) - min(counts) <= 9
+
+
+@pytest.mark.slow
+def test_inductor_compiles_the_loss():
+    inductor = pytest.importorskip('torch._inductor.cpp_builder')
+    try:
+        inductor.get_cpp_compiler()
+    except RuntimeError as error:
+        pytest.skip(f'inductor needs a C++ compiler: {error}')
+    *inputs, logits = make_clip(absent=0)
+    loss = STPALoss()
+    pairs, logits = loss.build_pairs(*inputs), logits.requires_grad_()
+    # the pairs are lists of a length that the host must learn, so building them is left eager
+    value = torch.compile(loss, fullgraph=True)(logits, pairs)
+    expected = loss(logits, pairs)
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(value, logits)[0], torch.autograd.grad(expected, logits)[0]
+    )
 
 
 def test_compiles_without_a_break():

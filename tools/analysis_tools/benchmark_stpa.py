@@ -1,4 +1,4 @@
-"""Compares STPALoss with the plain implementation that its tests use as an oracle.
+"""Compares STPALoss with what the released program does: unfolded patches, loops.
 
 One round builds the pairs of a clip and takes the loss of every decoder layer forward and
 backward, once with each implementation; rounds of both alternate, so that whatever else runs on
@@ -6,7 +6,7 @@ the machine slows both alike. Peak memory beyond the inputs is measured in a pro
 for each implementation. Example::
 
     python tools/analysis_tools/benchmark_stpa.py --size 288 480 --instances 8
-    python tools/analysis_tools/benchmark_stpa.py --size 288 480 --scaling 1 32
+    python tools/analysis_tools/benchmark_stpa.py --grow instances frames size
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -31,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.structures.clip_targets import boxes_to_masks
-from tests.reference import stpa as plain
+from tests.reference import stpa_unfolded as unfolded
 
 
 @dataclass(frozen=True)
@@ -84,19 +86,19 @@ def run_fast(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
     return torch.stack(grads), pairs.num_pairs
 
 
-def run_plain(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
+def run_unfolded(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
     """Gradients of all layers and the number of pairs."""
-    pairs = plain.build_pairs(
+    pairs = unfolded.build_pairs(
         inputs.lab, inputs.features, inputs.boxes, inputs.box_masks, num_neighbors
     )
     layers = [layer.requires_grad_() for layer in inputs.layers]
-    grads = torch.autograd.grad(sum(plain.stpa_loss(layer, pairs) for layer in layers), layers)
+    grads = torch.autograd.grad(sum(unfolded.stpa_loss(layer, pairs) for layer in layers), layers)
     return torch.stack(grads), int(pairs.keep.sum())
 
 
 RUNS: dict[str, Callable[[Inputs, int], tuple[Tensor, int]]] = {
     'fast': run_fast,
-    'plain': run_plain,
+    'unfolded': run_unfolded,
 }
 
 
@@ -139,11 +141,7 @@ def compare(args: argparse.Namespace, console: Console) -> None:
             results[name] = run(inputs, args.neighbors)
             rounds[name].append(time.perf_counter() - start)
     seconds = {name: statistics.median(times) for name, times in rounds.items()}
-    table = Table(
-        title=f'{args.instances} instances, {args.frames} x {args.size[0]} x {args.size[1]}, '
-        f'{args.channels} channels, {args.neighbors} neighbours, {args.layers} layers, '
-        f'{args.threads} threads, median of {args.rounds}'
-    )
+    table = Table(title=setting(args))
     for heading in ('', 'seconds', 'peak extra MiB', 'pairs'):
         table.add_column(heading, justify='right')
     memory = {} if args.no_memory else {name: peak_memory(name, sys.argv[1:]) for name in RUNS}
@@ -151,29 +149,53 @@ def compare(args: argparse.Namespace, console: Console) -> None:
         table.add_row(
             name, f'{seconds[name]:.3f}', f'{memory.get(name, float("nan")):.0f}', f'{count}'
         )
-    ratio = memory['plain'] / max(memory['fast'], 1e-9) if memory else float('nan')
-    table.add_row('ratio', f'{seconds["plain"] / seconds["fast"]:.1f}', f'{ratio:.1f}', '')
+    ratio = memory['unfolded'] / max(memory['fast'], 1e-9) if memory else float('nan')
+    table.add_row('ratio', f'{seconds["unfolded"] / seconds["fast"]:.1f}', f'{ratio:.1f}', '')
     console.print(table)
-    difference = (results['fast'][0] - results['plain'][0]).abs().max()
+    difference = (results['fast'][0] - results['unfolded'][0]).abs().max()
     console.print(f'largest difference of a gradient: {difference:.1e}')
 
 
-def scale(args: argparse.Namespace, console: Console) -> None:
-    """Times the fast implementation for several numbers of instances in turn."""
-    clips = {count: Inputs.create(args, count) for count in args.scaling}
-    rounds: dict[int, list[float]] = {count: [] for count in clips}
-    for index in range(args.rounds + 1):
-        for count, inputs in clips.items():
+GROWTH: dict[str, list[dict[str, Any]]] = {
+    'instances': [dict(instances=count) for count in (1, 2, 4, 8, 16, 32, 64)],
+    'frames': [dict(frames=count) for count in (1, 3, 5, 7, 9)],
+    # the last two are halved before they are compared
+    'size': [
+        dict(size=size) for size in ((96, 160), (192, 320), (288, 480), (384, 640), (576, 960))
+    ],
+}
+
+
+def grow(args: argparse.Namespace, what: str, console: Console) -> None:
+    """Times the fast implementation for growing clips in turn."""
+    clips = []
+    for change in GROWTH[what]:
+        changed = argparse.Namespace(**{**vars(args), **change})
+        clips.append(Inputs.create(changed, changed.instances))
+    rounds: list[list[float]] = [[] for _ in clips]
+    counts = [run_fast(clip, args.neighbors)[1] for clip in clips]  # warms up as well
+    for _ in range(args.rounds):
+        for clip, times in zip(clips, rounds):
             start = time.perf_counter()
-            run_fast(inputs, args.neighbors)
-            if index:  # the first round warms up
-                rounds[count].append(time.perf_counter() - start)
-    table = Table('instances', 'seconds', f'times {args.scaling[0]}', title='fast')
-    base = statistics.median(rounds[args.scaling[0]])
-    for count, times in rounds.items():
+            run_fast(clip, args.neighbors)
+            times.append(time.perf_counter() - start)
+    table = Table(what, 'pairs', 'seconds', 'times the first', title=setting(args))
+    base = statistics.median(rounds[0])
+    for change, count, times in zip(GROWTH[what], counts, rounds):
         median = statistics.median(times)
-        table.add_row(f'{count}', f'{median:.3f}', f'{median / base:.1f}')
+        label = ' x '.join(str(x) for x in np.ravel(change[what]))
+        table.add_row(label, f'{count}', f'{median:.3f}', f'{median / base:.1f}')
     console.print(table)
+
+
+def setting(args: argparse.Namespace) -> str:
+    """What a table was measured with."""
+    return (
+        f'{args.instances} instances, {args.frames} x {args.size[0]} x {args.size[1]}, '
+        f'{args.channels} channels, {args.neighbors} neighbours, {args.layers} layers, '
+        f'colour noise {args.color_noise:g}, contrast {args.contrast:g}, '
+        f'{args.threads} threads, median of {args.rounds}'
+    )
 
 
 def parse_args() -> argparse.Namespace:
@@ -185,7 +207,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--channels', type=int, default=256)
     parser.add_argument('--neighbors', type=int, default=7, choices=(2, 4, 5, 7, 9))
     parser.add_argument('--layers', type=int, default=10, help='decoder layers with a loss')
-    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument(
         '--color-noise',
@@ -197,7 +219,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--no-memory', action='store_true', help='do not measure memory')
     parser.add_argument(
-        '--scaling', type=int, nargs='+', help='only time the fast one, for these many instances'
+        '--grow', nargs='+', choices=sorted(GROWTH), help='only time the fast one, for such clips'
     )
     parser.add_argument('--memory-of', choices=sorted(RUNS), help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -209,10 +231,12 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.memory_of:
         print_own_peak(args)
-    elif args.scaling:
-        scale(args, Console())
-    else:
-        compare(args, Console())
+        return
+    console = Console(width=110)
+    for what in args.grow or []:
+        grow(args, what, console)
+    if not args.grow:
+        compare(args, console)
 
 
 if __name__ == '__main__':
