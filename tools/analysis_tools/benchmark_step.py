@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from rich.console import Console
@@ -44,6 +45,7 @@ def make_step(side: str, args: argparse.Namespace) -> Callable[[], float]:
     if args.with_cp:
         cfg.model.network.backbone.with_cp = True
     init_default_scope('mmboxvis')
+    MMLogger.get_current_instance().setLevel('ERROR')  # a line for every parameter otherwise
     model = MODELS.build(cfg.model).train()
     num_classes = cfg.model.network.track_head.num_classes
     clip = random_clip(args.frames, tuple(args.size), args.objects, num_classes, False)

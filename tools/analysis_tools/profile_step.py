@@ -20,6 +20,7 @@ import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -152,6 +153,7 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(dict(option.split('=', 1) for option in args.cfg_options))
     init_default_scope('mmboxvis')
+    MMLogger.get_current_instance().setLevel('ERROR')  # a line for every parameter otherwise
     model = MODELS.build(cfg.model).to(args.device).train()
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     if args.data:

@@ -134,9 +134,10 @@ class BoxVIS(BaseVIS):
             device=inputs.device,
             released_boxes=self.released_boxes,
         )
+        # the teacher first: what it needs is free again before the student keeps its activations
+        pseudo = self._pseudo_masks(inputs, targets)
         predictions = self.student(inputs)
         threshold = self.confidence(self.progress)
-        pseudo = self._pseudo_masks(inputs, targets)
         pairs = self._affinity_pairs(rgb, predictions[-1], targets)
         losses = self.criterion(predictions, targets, pseudo, pairs, threshold)
         if self.progress >= self.pair_warmup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mmboxvis.models.layers.frozen_norm import fold_frozen_norms
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions, FrameFeatures
 
@@ -21,7 +22,7 @@ class ClipNetwork(BaseModule):
 
     def __init__(self, *, backbone: dict, track_head: dict, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone = fold_frozen_norms(MODELS.build(backbone))
         self.track_head = MODELS.build(track_head)
 
     def encode_frames(self, frames: Tensor) -> FrameFeatures:
