@@ -77,8 +77,8 @@ class _Criterion(BaseModule):
         for i, target in enumerate(targets):
             by_clip.append(
                 self.assigner.assign(
-                    torch.stack([layer.cls_logits[i].detach() for layer in predictions]),
-                    torch.stack([layer.mask_logits[i].detach() for layer in predictions]),
+                    [layer.cls_logits[i].detach() for layer in predictions],
+                    [layer.mask_logits[i].detach() for layer in predictions],
                     target,
                     pseudo[i],
                     threshold,

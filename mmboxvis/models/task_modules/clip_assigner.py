@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -93,8 +93,8 @@ class ClipAssigner(ABC):
 
     def costs(
         self,
-        cls_logits: Tensor,
-        mask_logits: Tensor,
+        cls_logits: Sequence[Tensor] | Tensor,
+        mask_logits: Sequence[Tensor] | Tensor,
         targets: ClipTargets,
         pseudo: PseudoMasks | None = None,
         threshold: float = 0.0,
@@ -104,8 +104,8 @@ class ClipAssigner(ABC):
         """Cost of every query for every instance.
 
         Args:
-            cls_logits: (L, Q, K+1).
-            mask_logits: (L, Q, T, h, w).
+            cls_logits: (L, Q, K+1), or the L layers in a list.
+            mask_logits: (L, Q, T, h, w), or the L layers in a list, which need not be copied.
             targets: the N instances of the clip.
             pseudo: their pseudo masks, where the assigner uses such.
             threshold: score from which a pseudo mask counts, in [0, 1].
@@ -118,19 +118,18 @@ class ClipAssigner(ABC):
         Raises:
             ValueError: if predictions and targets do not have the same number of frames.
         """
+        first = mask_logits[0]
         if len(targets) == 0:
-            return mask_logits.new_zeros((*mask_logits.shape[:2], 0), dtype=torch.float32)
-        _check_frames(mask_logits, targets.box_masks)
-        with torch.no_grad(), torch.autocast(mask_logits.device.type, enabled=False):
-            layer_cost = self._layer_cost(
-                targets, mask_logits.shape[-2:], pseudo, threshold, points
-            )
+            return first.new_zeros((len(mask_logits), len(first), 0), dtype=torch.float32)
+        _check_frames(first, targets.box_masks)
+        with torch.no_grad(), torch.autocast(first.device.type, enabled=False):
+            layer_cost = self._layer_cost(targets, first.shape[-2:], pseudo, threshold, points)
             return self._run(layer_cost, cls_logits, mask_logits)
 
     def assign(
         self,
-        cls_logits: Tensor,
-        mask_logits: Tensor,
+        cls_logits: Sequence[Tensor] | Tensor,
+        mask_logits: Sequence[Tensor] | Tensor,
         targets: ClipTargets,
         pseudo: PseudoMasks | None = None,
         threshold: float = 0.0,
@@ -162,17 +161,25 @@ class ClipAssigner(ABC):
             A function from float32 (Q, K+1) and (Q, T, h, w) to costs (Q, N).
         """
 
-    def _run(self, layer_cost: LayerCost, cls_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    def _run(
+        self,
+        layer_cost: LayerCost,
+        cls_logits: Sequence[Tensor] | Tensor,
+        mask_logits: Sequence[Tensor] | Tensor,
+    ) -> Tensor:
         """Costs (L, Q, N) of L layers, as many at once as ``_MOST_VALUES`` allows."""
-        num_layers, num_queries, num_frames, *size = mask_logits.shape
+        num_queries, num_frames, *size = mask_logits[0].shape
         a_layer = num_queries * num_frames * max(math.prod(size), self.num_points)
-        layers = max(_MOST_VALUES // max(a_layer, 1), 1)
+        step = max(_MOST_VALUES // max(a_layer, 1), 1)
         # what a query costs does not depend on the others, so layers are just more queries
         parts = [
-            layer_cost(cls.flatten(0, 1).float(), masks.flatten(0, 1).float())
-            for cls, masks in zip(cls_logits.split(layers), mask_logits.split(layers))
+            layer_cost(
+                torch.cat(list(cls_logits[i : i + step])).float(),
+                torch.cat(list(mask_logits[i : i + step])).float(),
+            )
+            for i in range(0, len(mask_logits), step)
         ]
-        return torch.cat(parts).unflatten(0, (num_layers, num_queries))
+        return torch.cat(parts).unflatten(0, (len(mask_logits), num_queries))
 
     def _draw_points(self, device: torch.device) -> Tensor:
         return torch.rand(self.num_points, 2, device=device)
