@@ -118,12 +118,14 @@ def main() -> None:
             for side, step in steps.items():
                 start = time.perf_counter()
                 step()
+                seconds = time.perf_counter() - start
+                print(f'round {index}: {side} {seconds:.2f} s', file=sys.stderr)
                 if index:  # the first round warms up
-                    rounds[side].append(time.perf_counter() - start)
+                    rounds[side].append(seconds)
         del steps, step
     nothing = (float('nan'), float('nan'))
     memory = {s: nothing if args.no_memory else peak_memory(s, sys.argv[1:]) for s in SIDES}
-    seconds = {side: statistics.median(times or [float('nan')]) for side, times in rounds.items()}
+    medians = {side: statistics.median(times or [float('nan')]) for side, times in rounds.items()}
     table = Table(
         title=f'{Path(args.config).name}, {args.objects} objects, {args.frames} x {args.size[0]} x '
         f'{args.size[1]}, {args.threads} threads, median of {args.rounds}'
@@ -132,9 +134,9 @@ def main() -> None:
         table.add_column(heading, justify='right')
     for side in SIDES:
         extra, before = memory[side]
-        table.add_row(side, f'{seconds[side]:.2f}', f'{before:.0f}', f'{extra:.0f}')
+        table.add_row(side, f'{medians[side]:.2f}', f'{before:.0f}', f'{extra:.0f}')
     ours, plain = SIDES
-    shares = seconds[ours] / seconds[plain], memory[ours][0] / memory[plain][0]
+    shares = medians[ours] / medians[plain], memory[ours][0] / memory[plain][0]
     table.add_row('share', f'{shares[0]:.2f}', '', f'{shares[1]:.2f}')
     Console(width=110).print(table)
 

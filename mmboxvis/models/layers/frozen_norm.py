@@ -59,7 +59,7 @@ def fold_frozen_norms(backbone: nn.Module) -> nn.Module:
         for conv, norm in pairs:
             if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and _frozen(conv, norm):
                 conv.__class__, norm.__class__ = _ConvWithNorm, _NormInConv
-                conv.frozen_norm = (norm,)
+                object.__setattr__(conv, 'frozen_norm', (norm,))
     return backbone
 
 
