@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -178,5 +179,31 @@ def test_benchmark_prints_a_table(fps: ModuleType, capsys: pytest.CaptureFixture
     assert '3 frames of 64x64' in shown and 'threads' in shown
     assert shown.count('anew') == shown.count('reused') == 2
     assert 'no checkpoint' in shown
+    differences = [float(x) for x in re.findall(r'differ by (\S+) of the largest', shown)]
+    assert len(differences) == 2 and max(differences) < 1e-4
     with pytest.raises(SystemExit):
         fps.main([TINY, '--rounds', '0'])
+
+
+def test_options_are_named_in_the_title(fps: ModuleType, capsys: pytest.CaptureFixture) -> None:
+    options = ['--size', '64', '64', '--frames', '2', '--rounds', '1', '--clip-lengths', '2']
+    assert fps.main([TINY, *options, '--amp']) == 0
+    assert 'bfloat16' in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ benchmark_attention
+
+
+def test_attention_benchmark_compares_equals(capsys: pytest.CaptureFixture) -> None:
+    program = load('benchmark_attention')
+    options = ['--size', '32', '64', '--frames', '2', '--rounds', '1']
+    assert program.main([TINY, *options]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count('mmcv') == shown.count('ours') == 4
+    decoders = program.build_decoders(TINY, ['mmcv', 'ours'])
+    for part, make in program.WORK.items():
+        work = {kind: make(decoder, (32, 64), 2) for kind, decoder in decoders.items()}
+        _, error = program.measure(work, True, 1)
+        assert 0 < error < 1e-5, part
+    with pytest.raises(SystemExit):
+        program.main([TINY, '--size', '30', '64'])

@@ -155,6 +155,17 @@ def ratios(timings: dict[Variant, list[Timing]], clip_length: int, part: str) ->
     return [getattr(slow, part) / getattr(fast, part) for fast, slow in zip(reused, anew)]
 
 
+def difference(model: BaseVIS, frames: Sequence[np.ndarray], clip_length: int) -> float:
+    """Largest difference of a mask logit between both ways, relative to the largest logit."""
+    settings = {**model.test_cfg, 'clip_length': clip_length, 'clip_stride': 1}
+    with torch.no_grad():
+        reused, anew = (
+            list(cls(model, **settings).clips(frames)) for cls in (VideoPredictor, _Pixels)
+        )
+    pairs = [(a.prediction.mask_logits, b.prediction.mask_logits) for a, b in zip(reused, anew)]
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
 def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
     """Median frames a second of each variant, and the ratios with their range."""
     table = Table(title=title)
@@ -244,6 +255,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f'{", bfloat16" if args.amp else ""}{", compiled" if args.compile else ""}'
     )
     Console(width=110).print(to_table(timings, title))
+    for length in args.clip_lengths:
+        shown = f'{difference(model, frames[: length + 1], length):.0e}'
+        print(f'clips of {length}: mask logits of both ways differ by {shown} of the largest')
     if not args.checkpoint:
         print('no checkpoint: the masks are noise, quote the network alone')
     return 0
