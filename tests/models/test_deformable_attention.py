@@ -79,6 +79,18 @@ class TestSampleAndSum:
             (slope,) = torch.autograd.grad(ours(shapes, values, moved, weights).sum(), moved)
             assert not slope.any()
 
+    @pytest.mark.parametrize('broken', [float('nan'), float('inf')])
+    def test_broken_positions_break_their_query_alone(self, broken: float) -> None:
+        shapes = LEVELS['three levels']
+        values, locations, weights = (x.detach() for x in make_samples(shapes))
+        wanted = ours(shapes, values, locations, weights)
+        locations[1, 2, 0, 1, 3] = broken
+        found = ours(shapes, values, locations, weights)
+        if broken != broken:
+            assert found[1, 2, :CHANNELS].isnan().all()
+        found[1, 2] = wanted[1, 2]
+        torch.testing.assert_close(found, wanted)
+
     def test_on_a_cell_is_the_cell(self) -> None:
         values = torch.arange(6.0).view(1, 6, 1, 1)
         x, y, weight = (

@@ -120,7 +120,8 @@ def _split(positions: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
     """How far each position is past the cell before it, 0 to 1, and that cell."""
     end = positions.new_tensor(lengths)[:, None] + (_PAD - 1)
     inside = torch.clamp(positions, torch.full_like(end, -_PAD), end)
-    low = torch.minimum(inside.floor(), end - 1)
+    # fmin, so that a position that is no number still has a cell; its fraction is none
+    low = torch.fmin(inside.floor(), end - 1)
     return inside - low, low
 
 
