@@ -108,7 +108,7 @@ def test_sharded_training_is_that_of_one_process(tmp_path: Path) -> None:
     assert moved == {'student', 'teacher'}
 
 
-def test_config_names_what_is_there() -> None:
+def test_config_names_what_is_there(tmp_path: Path) -> None:
     cfg = Config.fromfile(ROOT / 'configs/boxvis/boxvis_r50_8xb2-15k_bvisd_fsdp.py')
     policy = FUNCTIONS.get(cfg.strategy.model_wrapper.auto_wrap_policy)
     model = make_model()
@@ -116,5 +116,5 @@ def test_config_names_what_is_there() -> None:
     assert units == {'student', 'teacher'}
     assert policy(module=model, recurse=True)
     assert cfg.optim_wrapper.type == 'FiniteOptimWrapper' and cfg.optim_wrapper.sharded
-    strategy = STRATEGIES.build(dict(cfg.strategy, work_dir='nowhere'))
+    strategy = STRATEGIES.build(dict(cfg.strategy, work_dir=str(tmp_path)))
     assert strategy._is_full_state_dict()
