@@ -24,6 +24,8 @@ from mmengine.runner import Runner
 
 from mmboxvis.datasets.video_frames import FrameError
 from mmboxvis.datasets.video_json import AnnotationError
+from mmboxvis.engine import NonFiniteError
+from mmboxvis.engine.checkpoint_files import CheckpointError
 from mmboxvis.files import OutsideError, whole_file
 from mmboxvis.registry import RUNNERS
 
@@ -214,7 +216,7 @@ def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ what goes wrong
 
-INPUT_ERRORS = (AnnotationError, FrameError, OutsideError)
+INPUT_ERRORS = (AnnotationError, CheckpointError, FrameError, NonFiniteError, OutsideError)
 """What is raised because of a file, and says all there is to say."""
 
 

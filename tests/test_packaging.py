@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -819,6 +820,63 @@ def test_slurm_scripts(tmp_path: Path, name: str, positional: list[str]) -> None
     given = '--work-dir' if name == 'train' else 'some.pth'
     assert given in arguments and positional[3] in arguments
     assert arguments[-4:] == ['--launcher', 'slurm', '--cfg-options', 'a=[1, 2]']
+
+
+@pytest.mark.parametrize('in_batch', [False, True])
+def test_interrupted_slurm_job_goes_on(tmp_path: Path, in_batch: bool) -> None:
+    """A stand-in for srun ends as an interrupted run does, the first time that it is called."""
+    srun = tmp_path / 'srun'
+    srun.write_text(
+        f'#!/bin/sh\necho "srun $@"\n[ -e {tmp_path}/once ] && exit 0\n'
+        f'touch {tmp_path}/once\nexit 75\n'
+    )
+    srun.chmod(0o755)
+    scontrol = tmp_path / 'scontrol'
+    scontrol.write_text('#!/bin/sh\necho "scontrol $@"\n')
+    scontrol.chmod(0o755)
+    variables = {**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'}
+    variables.pop('SLURM_RESTART_COUNT', None)
+    if in_batch:
+        variables['SLURM_JOB_ID'] = '12'
+    command = ['bash', 'tools/slurm_train.sh', 'part', 'job', 'c.py', 'dir']
+
+    def run() -> tuple[int, list[str]]:
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stdout.splitlines()
+
+    code, lines = run()
+    assert not lines[0].endswith('--resume')
+    if in_batch:
+        assert code == 75 and lines[1:] == ['scontrol requeue 12']
+        variables['SLURM_RESTART_COUNT'] = '1'
+        code, lines = run()
+        assert code == 0 and lines[0].endswith('--launcher slurm --resume')
+    else:
+        assert code == 0 and lines[1].endswith('--launcher slurm --resume')
+
+
+def test_slurm_script_passes_signals_on(tmp_path: Path) -> None:
+    """And waits for the checkpoint to be written."""
+    srun = tmp_path / 'srun'
+    srun.write_text(
+        '#!/bin/bash\ntrap "sleep 0.5; echo saved; exit 3" TERM\necho ready\n'
+        'while :; do sleep 0.05; done\n'
+    )
+    srun.chmod(0o755)
+    process = subprocess.Popen(
+        ['bash', 'tools/slurm_train.sh', 'part', 'job', 'c.py', 'dir'],
+        cwd=ROOT,
+        env={**os.environ, 'PATH': f'{tmp_path}:{os.environ["PATH"]}'},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert output == 'saved\n' and process.returncode == 3
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def step(number: int, text: str) -> None:
 
 def clear(work_dir: Path) -> None:
     """Remove what an earlier run left in ``work_dir``, so that nothing old passes for new."""
-    for pattern in ('iter_*.pth', 'last_checkpoint', *OUTPUTS):
+    for pattern in ('iter_*.pth', 'best_*.pth', 'last_checkpoint', *OUTPUTS):
         for path in work_dir.glob(pattern):
             path.unlink()
     shutil.rmtree(work_dir / 'test', ignore_errors=True)
