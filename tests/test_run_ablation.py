@@ -15,7 +15,7 @@ from mmboxvis._cli import UsageError
 from mmboxvis.registry import MODELS
 from tests.test_analysis_tools import load
 
-STUDIES = ('table3', 'table4', 'supervision')
+STUDIES = ('table3', 'table4', 'supervision', 'pseudo', 'beyond')
 
 
 @pytest.fixture(scope='module')

@@ -77,6 +77,13 @@ _NO_PSEUDO: Options = {
 _WITHIN_FRAMES: Options = {f'{_PAIR}.num_neighbors': 2}
 
 
+_WEIGHED: Options = {'model.criterion.weigh_pseudo_masks': True}
+# of the tiny network's threshold, see configs/_base_/models/boxvis_tiny.py
+_MATCHED: Options = dict(
+    _delete_=True, type='TemporalMatchLoss', loss_weight=1.0, color_thr=0.1, match_thr=0.1
+)
+
+
 def _threshold(mode: str, value: float = 0.5) -> Options:
     return {'model.confidence': dict(type='ConfidenceSchedule', mode=mode, value=value)}
 
@@ -131,6 +138,28 @@ STUDIES = {
             Row('M2F-VIS-box', _WITHIN_FRAMES, paper=_paper(41.2, 23.9)),
             Row('BoxVIS', paper=_paper(42.8, 26.2)),
             Row('M2F-VIS, masks', pixels=True, paper={'YTVIS21': 43.2}),
+        ),
+    ),
+    'pseudo': Study(
+        'Which pseudo masks supervise',
+        'paper: falling threshold; released program: rising; see docs/en/paper_vs_code.md, row 2',
+        (
+            Row('none', _NO_PSEUDO),
+            Row('rising, 0.5 to 0.88', _threshold('rising')),
+            Row('falling, 0.88 to 0.5', _threshold('falling')),
+            Row('above 0.5', _threshold('constant')),
+            Row('above 0.3', _threshold('constant', 0.3)),
+            Row('weighed by score', _WEIGHED),
+        ),
+    ),
+    'beyond': Study(
+        'Beyond the paper, one at a time',
+        'nothing is claimed; what wins over three seeds may become a default',
+        (
+            Row('BoxVIS'),
+            Row('matched patches', {_PAIR: dict(_MATCHED)}),
+            Row('weighed pseudo masks', _WEIGHED),
+            Row('pair warm-up', {'model.pair_warmup': 0.3}),
         ),
     ),
 }
