@@ -160,6 +160,7 @@ STUDIES = {
             Row('matched patches', {_PAIR: dict(_MATCHED)}),
             Row('weighed pseudo masks', _WEIGHED),
             Row('pair warm-up', {'model.pair_warmup': 0.3}),
+            Row('jittered student', {'model.student_view': dict(type='ColorJitter')}),
         ),
     ),
 }

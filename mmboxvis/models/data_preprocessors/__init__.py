@@ -1,5 +1,6 @@
 """From decoded frames to what the network takes."""
 
 from .clip_preprocessor import ClipDataPreprocessor
+from .color_jitter import ColorJitter
 
-__all__ = ['ClipDataPreprocessor']
+__all__ = ['ClipDataPreprocessor', 'ColorJitter']

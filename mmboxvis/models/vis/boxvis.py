@@ -33,6 +33,9 @@ class BoxVIS(BaseVIS):
         confidence: config of a :class:`ConfidenceSchedule`: the score a pseudo mask needs.
         pair_warmup: share of the training over which the weight of the pairwise loss rises from
             0 to its own (beyond the paper; 0 for no warm-up).
+        student_view: config of a :class:`ColorJitter` that the student's frames go through, while
+            the teacher and the pairs see the plain ones (beyond the paper, where both networks
+            see the same).
         released_boxes: fills boxes as the released program does, one pixel further right and
             down, see :func:`mmboxvis.structures.boxes_to_masks`.
         teacher_train_mode: trains with the teacher in train mode, as the released program does:
@@ -50,12 +53,14 @@ class BoxVIS(BaseVIS):
         released_boxes: bool = False,
         teacher_train_mode: bool = False,
         pair_warmup: float = 0.0,
+        student_view: dict | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(network=network, **kwargs)
         if not 0 <= pair_warmup <= 1:
             raise ValueError(f'pair_warmup must lie in [0, 1], not {pair_warmup}')
         self.pair_warmup = pair_warmup
+        self.student_view = None if student_view is None else MODELS.build(student_view)
         self.criterion = MODELS.build(criterion)
         self.released_boxes = released_boxes
         self.teacher_train_mode = teacher_train_mode
@@ -136,7 +141,7 @@ class BoxVIS(BaseVIS):
         )
         # the teacher first: what it needs is free again before the student keeps its activations
         pseudo = self._pseudo_masks(inputs, targets)
-        predictions = self.student(inputs)
+        predictions = self.student(self._student_inputs(inputs, rgb))
         threshold = self.confidence(self.progress)
         pairs = self._affinity_pairs(rgb, predictions[-1], targets)
         losses = self.criterion(predictions, targets, pseudo, pairs, threshold)
@@ -144,6 +149,14 @@ class BoxVIS(BaseVIS):
             return losses
         weight = self.progress / self.pair_warmup
         return {k: weight * v if k.endswith('loss_pair') else v for k, v in losses.items()}
+
+    @torch.no_grad()
+    def _student_inputs(self, inputs: Tensor, rgb: Tensor) -> Tensor:
+        """What the student sees; padding, which is 0 in both, stays 0."""
+        if self.student_view is None:
+            return inputs
+        normalize = self.data_preprocessor.normalize
+        return inputs + (normalize(self.student_view(rgb)) - normalize(rgb))
 
     @torch.no_grad()
     def _pseudo_masks(self, inputs: Tensor, targets: list[ClipTargets]) -> list[PseudoMasks] | None:
