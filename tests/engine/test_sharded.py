@@ -12,12 +12,10 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.model.wrappers import MMFullyShardedDataParallel
 from mmengine.registry import FUNCTIONS, STRATEGIES
 from torch import Tensor
 
 from mmboxvis.engine import FiniteOptimWrapper
-from mmboxvis.engine.sharding import student_and_teacher
 from tests.models.tiny import TWO_OBJECTS, make_boxvis, make_clip, make_sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,23 +54,38 @@ def train(model: Any, network: Any, seeds: list[int], sharded: bool) -> list[flo
     return norms
 
 
+def make_strategy(folder: Path) -> Any:
+    """The config's, for models on the CPU.
+
+    Left to itself mmengine takes a GPU's number, and asks for whole weights moved to the CPU, at
+    which torch 2.13 crashes where they are on the CPU already.
+    """
+    cfg = Config.fromfile(ROOT / 'configs/boxvis/boxvis_r50_8xb2-15k_bvisd_fsdp.py').strategy
+    wrapper = dict(cfg.model_wrapper, device_id=torch.device('cpu'))
+    assert cfg.state_dict_cfg == 'full'
+    whole = dict(
+        state_dict_type='FULL_STATE_DICT',
+        state_dict_config=dict(type='FullStateDictConfig'),
+        optim_state_dict_config=dict(type='FullOptimStateDictConfig'),
+    )
+    changes = dict(model_wrapper=wrapper, state_dict_cfg=whole, work_dir=str(folder))
+    return STRATEGIES.build(dict(cfg, **changes))
+
+
 def work(rank: int, port: int, folder: Path) -> None:
     os.environ.update(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), LOCAL_RANK=str(rank))
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', rank=rank, world_size=WORLD_SIZE)
     model = make_model()
-    network = MMFullyShardedDataParallel(
-        model,
-        device_id=torch.device('cpu'),
-        use_orig_params=True,
-        auto_wrap_policy=student_and_teacher,
-    )
+    strategy = make_strategy(folder)
+    network = strategy._wrap_model(model)
     held = sum(p.numel() for p in model.teacher.parameters())
     model.copy_student_to_teacher()
     norms = train(model, network, [5], sharded=True)
     state = network.state_dict()
     if rank == 0:
         torch.save(dict(norms=norms, held=held, state=state), folder / 'sharded.pth')
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
@@ -116,5 +129,4 @@ def test_config_names_what_is_there(tmp_path: Path) -> None:
     assert units == {'student', 'teacher'}
     assert policy(module=model, recurse=True)
     assert cfg.optim_wrapper.type == 'FiniteOptimWrapper' and cfg.optim_wrapper.sharded
-    strategy = STRATEGIES.build(dict(cfg.strategy, work_dir=str(tmp_path)))
-    assert strategy._is_full_state_dict()
+    assert make_strategy(tmp_path)._is_full_state_dict()
