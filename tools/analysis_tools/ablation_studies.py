@@ -160,6 +160,10 @@ STUDIES = {
             Row('matched patches', {_PAIR: dict(_MATCHED)}),
             Row('weighed pseudo masks', _WEIGHED),
             Row('pair warm-up', {'model.pair_warmup': 0.3}),
+            Row(
+                'refined pseudo masks',
+                {'model.pseudo_masks.refine': dict(type='AffinityRefinement', num_steps=5)},
+            ),
             Row('jittered student', {'model.student_view': dict(type='ColorJitter')}),
         ),
     ),

@@ -1,5 +1,6 @@
 """Matching of queries to instances, pseudo masks, and how confident these must be."""
 
+from .affinity_refinement import AffinityRefinement
 from .box_supervised_assigner import BoxSupervisedAssigner
 from .clip_assigner import ClipAssigner, hungarian
 from .confidence_schedule import ConfidenceSchedule
@@ -14,6 +15,7 @@ from .match_costs import (
 from .pseudo_mask_generator import PseudoMaskGenerator
 
 __all__ = [
+    'AffinityRefinement',
     'BoxSupervisedAssigner',
     'ClipAssigner',
     'ConfidenceSchedule',

@@ -6,6 +6,7 @@ input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from mmboxvis.models.losses.functional import mask_projections, projection_dice
 from mmboxvis.registry import TASK_UTILS
 from mmboxvis.structures import PseudoMasks
 
+from .affinity_refinement import AffinityRefinement
 from .box_supervised_assigner import BoxSupervisedAssigner
 
 
@@ -29,18 +31,32 @@ class PseudoMaskGenerator:
     Args:
         assigner: a :class:`BoxSupervisedAssigner` or the config of one; the default one if not
             given. Only its class and projection terms are used.
+        refine: config of an :class:`AffinityRefinement`, or ``None`` to take the teacher's masks
+            as they are.
     """
 
-    def __init__(self, assigner: BoxSupervisedAssigner | dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        assigner: BoxSupervisedAssigner | dict[str, Any] | None = None,
+        refine: dict[str, Any] | None = None,
+    ) -> None:
         self.assigner: BoxSupervisedAssigner = (
             TASK_UTILS.build(assigner)
             if isinstance(assigner, dict)
             else assigner or BoxSupervisedAssigner()
         )
+        self.refine: AffinityRefinement | None = None
+        if refine is not None:
+            self.refine = TASK_UTILS.build(refine)
 
     @torch.no_grad()
     def __call__(
-        self, cls_logits: Tensor, mask_logits: Tensor, labels: Tensor, box_masks: Tensor
+        self,
+        cls_logits: Tensor,
+        mask_logits: Tensor,
+        labels: Tensor,
+        box_masks: Tensor,
+        lab: Tensor | None = None,
     ) -> PseudoMasks:
         """Makes the pseudo masks of one clip.
 
@@ -52,14 +68,18 @@ class PseudoMaskGenerator:
             mask_logits: (Q, T, h, w).
             labels: (N,) int64.
             box_masks: (N, T, H, W), 0 or 1.
+            lab: (T, 3, H, W), CIE Lab colours, needed to refine.
 
         Returns:
             Masks ``box * sigmoid(logits)`` with their queries and scores. Where N > Q leaves an
             instance without a query, its query is -1, its score 0 and its mask empty.
 
         Raises:
-            ValueError: if predictions and boxes do not have the same number of frames.
+            ValueError: if predictions and boxes do not have the same number of frames, or colours
+                are needed and missing.
         """
+        if self.refine is not None and lab is None:
+            raise ValueError('refined pseudo masks need the colours of the frames: pass lab')
         query_inds, gt_inds = self.assigner.assign_boxes(
             cls_logits[None], mask_logits[None], labels, box_masks
         )[0]
@@ -71,18 +91,20 @@ class PseudoMaskGenerator:
         matched = boxes[gt_inds]
         with torch.autocast(mask_logits.device.type, enabled=False):
             probs = cls_logits.float().softmax(-1)[query_inds, labels[gt_inds]]
-            masks = F.interpolate(
-                mask_logits[query_inds].float(),
-                matched.shape[-2:],
-                mode='bilinear',
-                align_corners=False,
-            ).sigmoid()
+            masks = _enlarge(mask_logits[query_inds].float(), matched.shape[-2:]).sigmoid()
             scores = probs * projection_score(masks, matched)
+            if self.refine is not None and lab is not None:
+                refined = self.refine(mask_logits[query_inds].float().sigmoid(), lab)
+                masks = _enlarge(refined, matched.shape[-2:])
         return PseudoMasks(
             queries.index_copy(0, gt_inds, query_inds),
             boxes.new_zeros(len(labels)).index_copy(0, gt_inds, scores),
             torch.zeros_like(boxes).index_copy(0, gt_inds, matched * masks),
         )
+
+
+def _enlarge(masks: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(masks, tuple(size), mode='bilinear', align_corners=False)
 
 
 def projection_score(masks: Tensor, box_masks: Tensor) -> Tensor:

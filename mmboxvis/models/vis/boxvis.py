@@ -140,10 +140,11 @@ class BoxVIS(BaseVIS):
             released_boxes=self.released_boxes,
         )
         # the teacher first: what it needs is free again before the student keeps its activations
-        pseudo = self._pseudo_masks(inputs, targets)
+        labs = self._colors(rgb)
+        pseudo = self._pseudo_masks(inputs, targets, labs)
         predictions = self.student(self._student_inputs(inputs, rgb))
         threshold = self.confidence(self.progress)
-        pairs = self._affinity_pairs(rgb, predictions[-1], targets)
+        pairs = self._affinity_pairs(labs, predictions[-1], targets)
         losses = self.criterion(predictions, targets, pseudo, pairs, threshold)
         if self.progress >= self.pair_warmup:
             return losses
@@ -158,28 +159,41 @@ class BoxVIS(BaseVIS):
         normalize = self.data_preprocessor.normalize
         return inputs + (normalize(self.student_view(rgb)) - normalize(rgb))
 
+    def _colors(self, rgb: Tensor) -> list[Tensor | None]:
+        """CIE Lab colours (T, 3, H, W) of each clip, where anything compares them."""
+        refine = self.pseudo_mask_generator is not None and self.pseudo_mask_generator.refine
+        if self.criterion.loss_pair is None and not refine:
+            return [None] * len(rgb)
+        return [rgb_to_lab(frames) for frames in rgb]
+
     @torch.no_grad()
-    def _pseudo_masks(self, inputs: Tensor, targets: list[ClipTargets]) -> list[PseudoMasks] | None:
+    def _pseudo_masks(
+        self, inputs: Tensor, targets: list[ClipTargets], labs: list[Tensor | None]
+    ) -> list[PseudoMasks] | None:
         if self.teacher is None or self.pseudo_mask_generator is None:
             return None
         prediction = self.teacher(inputs, last_only=True)[-1]
         return [
             self.pseudo_mask_generator(
-                prediction.cls_logits[i], prediction.mask_logits[i], target.labels, target.box_masks
+                prediction.cls_logits[i],
+                prediction.mask_logits[i],
+                target.labels,
+                target.box_masks,
+                labs[i],
             )
             for i, target in enumerate(targets)
         ]
 
     @torch.no_grad()
     def _affinity_pairs(
-        self, rgb: Tensor, prediction: ClipPredictions, targets: list[ClipTargets]
+        self, labs: list[Tensor | None], prediction: ClipPredictions, targets: list[ClipTargets]
     ) -> list[AffinityPairs] | None:
         loss_pair = self.criterion.loss_pair
         if loss_pair is None:
             return None
         return [
             loss_pair.build_pairs(
-                rgb_to_lab(rgb[i]),
+                labs[i],
                 prediction.mask_features[i].detach(),
                 target.boxes,
                 target.box_masks,
