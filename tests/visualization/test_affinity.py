@@ -129,7 +129,7 @@ def test_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert (
             tool.main([*common[:1], '--out', str(tmp_path / out), '--seed', seed, *common[1:]]) == 0
         )
-    assert '1 pictures' in capsys.readouterr().out
+    assert '1 picture(s)' in capsys.readouterr().out
     pictures = [(tmp_path / out / 'clip_000.png').read_bytes() for out in ('one', 'again')]
     assert pictures[0] == pictures[1] and len(pictures[0]) > 10_000
 

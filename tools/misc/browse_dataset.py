@@ -39,6 +39,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('config')
     parser.add_argument('--checkpoint', help='weights whose features STPA compares')
     parser.add_argument('--out', default='work_dirs/browse_dataset', help='folder of the pictures')
+    parser.add_argument('--suffix', choices=('.png', '.jpg'), default='.png')
     parser.add_argument('--num', type=int, default=8, help='how many clips (default: 8)')
     parser.add_argument('--instances', type=int, default=2, help='instances zoomed (default: 2)')
     parser.add_argument('--seed', type=int, default=0, help='chooses clips and augmentation')
@@ -114,10 +115,10 @@ def main(argv: list[str] | None = None) -> int:
         browser = ClipBrowser(cfg, args.checkpoint)
         indices = list(itertools.islice(browser.sampler, args.num))
         for number, index in enumerate(track(indices, 'clips')):
-            browser.sheet(index, args.instances, Path(args.out, f'clip_{number:03}.png'))
+            browser.sheet(index, args.instances, Path(args.out, f'clip_{number:03}{args.suffix}'))
     except (OSError, ValueError) as error:
         sys.exit(f'browse_dataset.py: error: {error}')
-    print(f'{len(indices)} pictures in {args.out}')
+    print(f'{len(indices)} picture(s) in {args.out}')
     return 0
 
 
