@@ -3,12 +3,13 @@
     python tools/analysis_tools/benchmark_dataloader.py CONFIG [--plain] [--workers 0 1 2] [--step]
     python tools/analysis_tools/benchmark_dataloader.py CONFIG --images instances.json images
 
-Prints clips/s of one process without a loader, for the whole mixture and each data set in it, the
-time of every transform, and clips/s of the loader with some workers. ``--plain`` compares with the
-same pipeline that decodes and augments every frame of a pseudo clip on its own, round by round on
-the same clips with the same random numbers. ``--step`` runs training steps of the config's model,
-and says what share of one the loading of its batch would be. ``--images`` measures the config's
-pipeline for pseudo clips on images of your own.
+Prints clips/s of one process without a loader (by its CPU time, which other programs hardly change)
+for the whole mixture and each data set in it, the time of every transform, and clips/s of the
+loader with some workers. ``--plain`` compares with the same pipeline that decodes and augments
+every frame of a pseudo clip on its own, round by round on the same clips with the same random
+numbers. ``--step`` runs training steps of the config's model, and says what share of one the
+loading of its batch would be. ``--images`` measures the config's pipeline for pseudo clips on
+images of your own.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Load = Callable[[int], Any]
 
 
 class TransformTimer:
-    """Adds up the seconds of each transform; one inside another counts for itself only."""
+    """Adds up the CPU seconds of each transform; one inside another counts for itself only."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -63,9 +64,9 @@ class TransformTimer:
         name = type(transform).__name__
 
         def timed(results: Any) -> Any:
-            before, began = self._inner, time.perf_counter()
+            before, began = self._inner, time.process_time()
             made = transform(results)
-            whole = time.perf_counter() - began
+            whole = time.process_time() - began
             self.seconds[name] += whole - (self._inner - before)
             self._inner = before + whole
             return made
@@ -84,12 +85,12 @@ def parts_of(dataset: Any) -> dict[str, Any]:
 
 
 def time_clips(load: Load, indices: Sequence[int], seed: int) -> float:
-    """Seconds to load clips one after another, with the same random numbers each time."""
+    """CPU seconds to load clips one after another, with the same random numbers each time."""
     np.random.seed(seed)
-    began = time.perf_counter()
+    began = time.process_time()
     for index in indices:
         load(index)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def with_plain_pipelines(dataset: Any) -> Any:
@@ -138,7 +139,9 @@ def measure_process(args: argparse.Namespace, loader: dict[str, Any], console: C
         sets[name] = (part, list(itertools.islice(itertools.cycle(range(len(part))), args.clips)))
     plain = DATASETS.build(with_plain_pipelines(loader['dataset'])) if args.plain else None
     twins = [] if plain is None else [plain, *parts_of(plain).values()]
-    table = Table(title=f'{args.clips} clips a round, best of {args.rounds}, one process')
+    table = Table(
+        title=f'{args.clips} clips a round, best of {args.rounds}, CPU time of one process'
+    )
     for column in ('clips', 'clips/s', 'ms a clip', *(('plain clips/s', 'ratio') if twins else ())):
         table.add_column(column, justify='left' if column == 'clips' else 'right')
     first = 0.0
