@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -207,21 +208,23 @@ def measure_step(args: argparse.Namespace, cfg: Config, console: Console, clip: 
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     size = cfg.train_dataloader.batch_size
     indices = draw_indices(cfg.train_dataloader, dataset, size * (args.rounds + 1))
+    on_cpu = torch.device(args.device).type == 'cpu'
+    clock = time.process_time if on_cpu else time.perf_counter
     taken = []
     for start in range(0, len(indices), size):
         batch = pseudo_collate([dataset[index] for index in indices[start : start + size]])
-        began = time.perf_counter()
+        began = clock()
         model.train_step(batch, optimizer)
-        if torch.device(args.device).type == 'cuda':
+        if not on_cpu:
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
+        taken.append(clock() - began)
     step = statistics.median(taken[1:])
     share = clip * size / step
+    where = 'of CPU time' if on_cpu else f'on {args.device}'
     console.print(
-        f'a training step on {args.device} takes {step:.3f} s ({size} clips, '
-        f'{torch.get_num_threads()} threads); loading its batch in one process would be '
-        f'{share:.1%} of it, so {max(1, int(np.ceil(share)))} worker(s) on cores of their own '
-        'keep up'
+        f'a training step of {size} clips takes {step:.3f} s {where}; loading its batch in one '
+        f'process would be {share:.1%} of it, so {max(1, int(np.ceil(share)))} worker(s) on cores '
+        'of their own keep up'
     )
 
 
@@ -246,6 +249,7 @@ def main() -> None:
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     init_default_scope('mmboxvis')
+    MMLogger.get_instance('benchmark', log_level='WARNING')
     cv2.setNumThreads(0)  # as in the workers
     if args.images:
         cfg.train_dataloader.dataset = image_dataset(cfg.train_dataloader.dataset, *args.images)
