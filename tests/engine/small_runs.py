@@ -48,7 +48,7 @@ class DiaryHook(Hook):
 
 
 def make_config(folder: Path, **changes: Any) -> Config:
-    """BoxVIS with 8 to 64 channels on 6 videos, 40 steps of 2 clips, saved every third."""
+    """BoxVIS with 8 to 64 channels on 6 videos, 40 steps of one clip, saved every third."""
     data = folder / 'data'
     if not data.exists():
         generate_toyvis(data, num_train=6, num_val=3, seed=1, size=[48, 64])
@@ -63,7 +63,7 @@ def make_config(folder: Path, **changes: Any) -> Config:
     for transform in cfg.train_dataloader.dataset.pipeline:
         if transform['type'] == 'ClipResizeShortEdge':
             transform.update(short_edges=(32, 40, 48), max_long=64)
-    cfg.train_dataloader.update(batch_size=2)
+    cfg.train_dataloader.update(batch_size=1)
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         evaluator.ann_file = str(data / 'val/instances.json')
     cfg.train_cfg.update(max_iters=STEPS, val_interval=STEPS + 1, val_begin=STEPS + 1)
