@@ -822,13 +822,15 @@ def test_slurm_scripts(tmp_path: Path, name: str, positional: list[str]) -> None
     assert arguments[-4:] == ['--launcher', 'slurm', '--cfg-options', 'a=[1, 2]']
 
 
+@pytest.mark.parametrize('end', ['exit 75', 'touch {}/dir/interrupted; exit 143'])
 @pytest.mark.parametrize('in_batch', [False, True])
-def test_interrupted_slurm_job_goes_on(tmp_path: Path, in_batch: bool) -> None:
+def test_interrupted_slurm_job_goes_on(tmp_path: Path, in_batch: bool, end: str) -> None:
     """A stand-in for srun ends as an interrupted run does, the first time that it is called."""
+    (tmp_path / 'dir').mkdir()
     srun = tmp_path / 'srun'
     srun.write_text(
         f'#!/bin/sh\necho "srun $@"\n[ -e {tmp_path}/once ] && exit 0\n'
-        f'touch {tmp_path}/once\nexit 75\n'
+        f'touch {tmp_path}/once\n{end.format(tmp_path)}\n'
     )
     srun.chmod(0o755)
     scontrol = tmp_path / 'scontrol'
@@ -838,7 +840,7 @@ def test_interrupted_slurm_job_goes_on(tmp_path: Path, in_batch: bool) -> None:
     variables.pop('SLURM_RESTART_COUNT', None)
     if in_batch:
         variables['SLURM_JOB_ID'] = '12'
-    command = ['bash', 'tools/slurm_train.sh', 'part', 'job', 'c.py', 'dir']
+    command = ['bash', 'tools/slurm_train.sh', 'part', 'job', 'c.py', f'{tmp_path}/dir']
 
     def run() -> tuple[int, list[str]]:
         done = subprocess.run(

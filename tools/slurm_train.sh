@@ -10,6 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
 
 need_arguments $# 4 'PARTITION JOB_NAME CONFIG WORK_DIR'
 interrupted=75
+marker="$4/interrupted"
 arguments=("$3" --work-dir "$4" --launcher slurm "${@:5}")
 resume=()
 if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
@@ -17,8 +18,10 @@ if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
 fi
 for _ in $(seq "${MAX_RESTARTS:-100}"); do
   status=0
+  rm -f "$marker"
   with_srun "$1" "$2" train.py "${arguments[@]}" ${resume[@]+"${resume[@]}"} || status=$?
-  if [ "$status" -ne "$interrupted" ]; then
+  # srun kills the other processes when the first has ended and then tells their status
+  if [ "$status" -ne "$interrupted" ] && [ ! -e "$marker" ]; then
     exit "$status"
   fi
   if [ -n "${SLURM_JOB_ID:-}" ]; then

@@ -58,6 +58,7 @@ def merge_args(args: argparse.Namespace) -> Config:
         cfg.auto_scale_lr.enable = True
     if args.resume == 'auto':
         cfg.resume = True
+        cfg.start_from = cfg.get('load_from')  # where there is nothing to resume yet
         cfg.load_from = None
     elif args.resume is not None:
         require_checkpoint(args.resume)

@@ -75,7 +75,7 @@ def read_checkpoint(path: StrPath, map_location: Any = 'cpu') -> dict[str, Any]:
             f'could hide in it ({reason}); if you trust its source, load it with torch and save '
             "its 'state_dict' alone"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler raises whatever it stumbles over
         raise CheckpointError(f'{path} is no checkpoint of torch ({error})') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, expected a dict')

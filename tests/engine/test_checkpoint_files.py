@@ -79,9 +79,10 @@ def test_other_content_is_named(tmp_path: Path, content: Any) -> None:
         read_checkpoint(save(tmp_path / 'a.pth', content))
 
 
-def test_text_is_no_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize('text', ['version https://git-lfs.github.com/spec/v1\n', 'broken', 'PK'])
+def test_text_is_no_checkpoint(tmp_path: Path, text: str) -> None:
     path = tmp_path / 'a.pth'
-    path.write_text('version https://git-lfs.github.com/spec/v1\n')
+    path.write_text(text)
     with pytest.raises(CheckpointError, match=r'a\.pth'):
         read_checkpoint(path)
     with pytest.raises(FileNotFoundError):

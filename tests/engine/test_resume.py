@@ -90,6 +90,7 @@ def test_stopped_by_a_signal_saves_the_step_and_goes_on(
     run = Run(cfg, folder / 'stopped')
     run.start().kill_at(8, number=signal.SIGTERM)
     assert run.wait() == [RESUME_LATER], run.log()[-3000:]
+    assert (run.folder / 'interrupted').exists()
     (saved,) = run.folder.glob('iter_*.pth')
     step = int(saved.stem.removeprefix('iter_'))
     assert step == len(run.diary()) >= 8
@@ -97,6 +98,24 @@ def test_stopped_by_a_signal_saves_the_step_and_goes_on(
     run.finish('--resume')
     assert len(run.diary()) == STEPS, 'no step was made twice'
     assert_same_run(run, unbroken)
+
+
+@pytest.mark.slow
+def test_nothing_to_resume_starts_from_the_configs_weights(
+    cfg: Config, folder: Path, unbroken: Run
+) -> None:
+    cfg = copy.deepcopy(cfg)
+    cfg.train_cfg.max_iters = 1
+    cfg.load_from = str(unbroken.folder / f'iter_{STEPS}.pth')
+    run = Run(cfg, folder / 'fresh')
+    (run.folder / 'iter_7.pth').write_bytes(b'broken')
+    run.finish('--resume')
+    assert 'holds no checkpoint to resume: starting anew' in run.log()
+    assert len(run.diary()) == 1
+    first = run.saved('iter_1.pth')['state_dict']
+    name = 'student.track_head.cls_embed.weight'
+    # a step of the warm-up is far smaller than the way from a random start
+    torch.testing.assert_close(first[name], unbroken.saved()['state_dict'][name], atol=1e-3, rtol=0)
 
 
 @pytest.mark.slow

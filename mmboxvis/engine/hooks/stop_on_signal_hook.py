@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import torch
 from mmengine.device import get_device
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -20,13 +21,18 @@ from .whole_checkpoint_hook import WholeCheckpointHook
 RESUME_LATER = 75
 """Exit status of a run that was told to stop and left a checkpoint (``EX_TEMPFAIL``)."""
 
+INTERRUPTED = 'interrupted'
+"""Name of the file that such a run leaves in its work folder."""
+
 
 @HOOKS.register_module()
 class StopOnSignalHook(Hook):
     """Saves a checkpoint and exits with status 75 when a signal comes in training.
 
     The step under way is finished first. If any process got the signal all stop after the same
-    step. A second signal takes its usual course and ends the process at once.
+    step, and none before the checkpoint is written: Slurm kills the others when one ends. As the
+    exit status is then that of the killed, the file ``interrupted`` in the work folder tells too.
+    Signals that follow the first change nothing; Slurm sends several.
 
     Args:
         signals: names of the signals; Slurm sends ``SIGTERM`` before it takes the machine away,
@@ -57,15 +63,21 @@ class StopOnSignalHook(Hook):
         Raises:
             SystemExit: with status 75, after the checkpoint is written.
         """
-        told = torch.tensor(self.received, device=get_device())
-        all_reduce(told, 'max')
-        if not int(told):
+        told = self.received
+        if get_world_size() > 1:
+            of_all = torch.tensor(told, device=get_device())
+            all_reduce(of_all, 'max')
+            told = int(of_all)
+        if not told:
             return
         keeper = next((x for x in runner.hooks if isinstance(x, WholeCheckpointHook)), None)
         saved = 'no checkpoint: there is no WholeCheckpointHook'
         if keeper is not None:
             saved = keeper.save_now(runner)
-        name = signal.Signals(int(told)).name
+        if is_main_process():
+            (Path(runner.work_dir) / INTERRUPTED).touch()
+        barrier()
+        name = signal.Signals(told).name
         runner.logger.warning(
             f'{name}: stopped after step {runner.iter + 1}, saved {saved}; --resume goes on'
         )
@@ -79,7 +91,5 @@ class StopOnSignalHook(Hook):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        for name, handler in self._before.items():
-            signal.signal(name, handler)  # type: ignore[arg-type]
         # workers of the data loader get the signal too; torch would break off the step for them
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -31,9 +31,9 @@ class ResumableRunner(Runner):
     * ``num_threads`` in the config fixes the threads of torch on the CPU: sums come out
       differently with another number of them, and after some hundred steps so does every figure.
       Without it there are as many as torch likes.
-
     * A checkpoint is written whole or not at all, and read only if it is whole and holds nothing
-      but tensors and plain values. ``resume`` without a path takes the newest that is so.
+      but tensors and plain values. ``resume`` without a path takes the newest that is so; where
+      there is none the run starts anew, from ``start_from`` in the config if that is set.
 
     With :class:`StepSeedHook` among the hooks, two runs on one machine and in one number of
     processes are equal bit for bit, and so are a run and the same run interrupted and resumed.
@@ -41,6 +41,7 @@ class ResumableRunner(Runner):
 
     _train_dataloader: Any
     _load_from: str | None
+    _resume: bool
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Sets up the processes as mmengine does, and the number of threads."""
@@ -59,15 +60,13 @@ class ResumableRunner(Runner):
         if is_main_process():
             for left_over in Path(self.work_dir).glob('.*.part.pth'):  # of a run that was killed
                 left_over.unlink()
-        if self._resume:
+        if self._resume and self._load_from is None:
+            self._load_from = self._newest()
             if self._load_from is None:
-                self._load_from = self._newest()
-            if self._load_from is None:
-                self.logger.info(
-                    f'{self.work_dir} holds no checkpoint: starting from the first step'
-                )
-            elif _is_local(self._load_from):
-                self._take_seed(self._load_from)
+                self._resume, self._load_from = False, self.cfg.get('start_from')
+                self.logger.info(f'{self.work_dir} holds no checkpoint to resume: starting anew')
+        if self._resume and self._load_from is not None:
+            self._take_seed(self._load_from)
         return super().train()
 
     @master_only
@@ -108,15 +107,21 @@ class ResumableRunner(Runner):
         return checkpoint
 
     def _newest(self) -> str | None:
-        """The newest checkpoint of the work folder that is whole, the same in all processes."""
-        found = [newest_whole(self.work_dir) if is_main_process() else None]
+        """The newest checkpoint of the run that is whole, the same in all processes."""
+        folder, marker = Path(self.work_dir), Path(self.work_dir) / 'last_checkpoint'
+        last = marker.read_text(encoding='utf-8').strip() if marker.is_file() else ''
+        if last:  # the hook may have been given another folder
+            folder = Path(last).parent
+        found = [newest_whole(folder) if is_main_process() else None]
         broadcast_object_list(found)
         return None if found[0] is None else str(found[0])
 
     def _take_seed(self, path: str) -> None:
         """Takes the seed of the run that is resumed, before a sampler is built with another."""
+        if self._randomness_cfg.get('seed') is not None or not _is_local(path):
+            return
         seed = read_checkpoint(path).get('meta', {}).get('seed')
-        if seed is not None and self._randomness_cfg.get('seed') is None:
+        if seed is not None:
             self._randomness_cfg.update(seed=seed)
             self.set_randomness(**self._randomness_cfg)
 
