@@ -55,8 +55,8 @@ def make_clips(
     Returns:
         For each video ``group``, ``name``, ``ap``, ``steps`` (numbers of the frames shown) and
         ``panels``, each with ``title``, ``pictures`` (data URIs), ``tracks`` (``caption`` and
-        ``color``) and ``maps``: for each frame its ``width`` and the runs of 0 (nothing) or
-        1 + position in ``tracks``, value and length in turn, row by row.
+        ``color``), ``map_size`` (height, width) and ``maps``: for each frame the runs of 0
+        (nothing) or 1 + position in ``tracks``, value and length in turn, row by row.
     """
     annotations = VisFile.load(gt_json)
     videos = [annotations.videos[video_id] for _, video_id, _ in chosen]

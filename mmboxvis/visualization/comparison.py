@@ -176,34 +176,48 @@ def comparison_sheet(
     panels = _panels(annotations, videos, results, score_thr)
     sections = []
     for video in videos:
-        frames = FrameFiles(image_root, video)
-        last = len(video.file_names) - 1
-        steps = np.unique(np.linspace(0, last, frames_per_video).round().astype(int)).tolist()
-        cells = [
-            resized(frame, (fitted_height(frame, cell_width), cell_width))
-            for frame in (frames[t] for t in steps)
-        ]
-        rows = [
-            [
-                draw_still(
-                    cell,
-                    panel.tracks,
-                    t,
-                    video.size,
-                    ids=panel.color_ids,
-                    class_names=annotations.class_names,
-                    with_masks=panel.has_masks,
-                )
-                for cell, t in zip(cells, steps, strict=True)
-            ]
-            for panel in panels[video.video_id]
-        ]
-        titles = ['frames', *(panel.title for panel in panels[video.video_id])]
-        sections.append(
-            SheetSection([cells, *rows], titles, [f'frame {t}' for t in steps], video.name)
+        section = _section(
+            FrameFiles(image_root, video),
+            panels[video.video_id],
+            annotations.class_names,
+            frames_per_video,
+            cell_width,
         )
+        sections.append(section)
     stack_sections(sections, path=out_png, title=title, cell_width=cell_width, dark=dark)
     return Path(out_png)
+
+
+def _section(
+    frames: FrameFiles,
+    panels: Sequence[Panel],
+    class_names: Mapping[int, str],
+    num_frames: int,
+    cell_width: int,
+) -> SheetSection:
+    """The rows of one video: its frames, and each panel's."""
+    steps = np.unique(np.linspace(0, len(frames) - 1, num_frames).round().astype(int)).tolist()
+    cells = [
+        resized(frame, (fitted_height(frame, cell_width), cell_width))
+        for frame in (frames[t] for t in steps)
+    ]
+    rows = [
+        [
+            draw_still(
+                cell,
+                panel.tracks,
+                t,
+                frames.video.size,
+                ids=panel.color_ids,
+                class_names=class_names,
+                with_masks=panel.has_masks,
+            )
+            for cell, t in zip(cells, steps, strict=True)
+        ]
+        for panel in panels
+    ]
+    titles = ['frames', *(panel.title for panel in panels)]
+    return SheetSection([cells, *rows], titles, [f'frame {t}' for t in steps], frames.video.name)
 
 
 def make_panels(

@@ -87,16 +87,24 @@ def write_report(
             'num_videos must be at least 0, frames_per_video and clip_width at least 1, got '
             f'{num_videos}, {frames_per_video} and {clip_width}'
         )
+    options = ClipOptions(Path(image_root), score_thr, frames_per_video, clip_width)
+    page = _page(gt_json, results_json, num_videos, options)
+    training = [] if log is None else _training_curves(log)
+    html = _template().render(page, title=title, version=__version__, training=training)
+    with whole_file(out_html) as temporary:
+        temporary.write_text(html, encoding='utf-8')
+    return Path(out_html)
+
+
+def _page(gt_json: Any, results_json: Any, num_videos: int, options: ClipOptions) -> dict[str, Any]:
+    """What the template asks for, but for title, version and training."""
     truth = read_ground_truth(gt_json)
     # from the file, so that a message about an entry names it
-    evaluation = VISEvaluation.run(truth, results_json)  # type: ignore[arg-type]
-    entries, source = read_results(results_json)  # type: ignore[arg-type]
+    evaluation = VISEvaluation.run(truth, results_json)
+    entries, source = read_results(results_json)
     analysis = ErrorAnalysis.run(truth, entries)
-    ranked = rank_videos(truth, entries)
-    options = ClipOptions(Path(image_root), score_thr, frames_per_video, clip_width)
-    page = dict(
-        title=title,
-        version=__version__,
+    chosen = _chosen(rank_videos(truth, entries), num_videos)
+    return dict(
         sources=dict(annotations=truth.source, results=source),
         numbers=dict(
             videos=len(truth.videos), annotated=len(truth.annotations or ()), results=len(entries)
@@ -106,14 +114,9 @@ def write_report(
         classes=_class_rows(evaluation),
         errors=_error_rows(analysis),
         precision=_precision_curves(evaluation),
-        training=[] if log is None else _training_curves(log),
-        score_thr=score_thr,
-        videos=make_clips(gt_json, entries, _chosen(ranked, num_videos), analysis, options),
+        score_thr=options.score_thr,
+        videos=make_clips(gt_json, entries, chosen, analysis, options),
     )
-    html = _template().render(page)
-    with whole_file(out_html) as temporary:
-        temporary.write_text(html, encoding='utf-8')
-    return Path(out_html)
 
 
 def rank_videos(

@@ -151,12 +151,9 @@ class ErrorAnalysis:
         ]
         pool = _Pool.of(videos, len(levels))
         gains, ap = pool.gains()
-        counts = {
-            kind: (pool.kinds == code).sum(1) + sum(video.missed.sum(1) for video in videos)
-            if kind == 'missed'
-            else (pool.kinds == code).sum(1)
-            for kind, code in _CODE.items()
-        }
+        counts = {kind: (pool.kinds == code).sum(1) for kind, code in _CODE.items()}
+        # no prediction has this kind: it is counted by the annotations
+        counts['missed'] = sum((v.missed.sum(1) for v in videos), start=counts['missed'])
         errors = tuple(error for video in videos for error in video.errors())
         return cls(settled, levels, ap, gains, counts, errors)
 
