@@ -1,0 +1,1 @@
+"""Parts of from_mmtrack_config.py, an idea each."""
