@@ -73,6 +73,30 @@ def train(amp: bool) -> Log:
     return log
 
 
+def train_float16() -> Log:
+    """The same steps as mmengine's ``AmpOptimWrapper`` takes them on a GPU, which it needs."""
+    model = make_model()
+    optimizer = make_optimizer(model, amp=False).optimizer
+    # a scale at which no step overflows and is skipped, so that the steps are the same ones
+    scaler = torch.amp.GradScaler('cpu', init_scale=2.0**8)
+    log = []
+    for step in range(NUM_STEPS):
+        torch.manual_seed(step)
+        batch = model.data_preprocessor(clip_data(step % 4), training=True)
+        with torch.autocast('cpu', dtype=torch.float16):
+            loss, losses = model.parse_losses(model(**batch, mode='loss'))
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(model.student.parameters(), 1.0)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        model.update_teacher(0.01)
+        log.append({name: value.detach().item() for name, value in losses.items()})
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+    return log
+
+
 @pytest.fixture(scope='module')
 def logs() -> tuple[Log, Log]:
     """Of the same training in float32 and in mixed precision."""
@@ -98,6 +122,14 @@ def test_twenty_steps_stay_near_float32(logs: tuple[Log, Log]) -> None:
     # then the two go their own ways: another assignment of one instance is another loss
     assert mixed[-5:].mean() == pytest.approx(full[-5:].mean(), rel=0.1)
     assert (abs(mixed - full) / full).max() < 0.25
+
+
+def test_float16_with_a_scaled_loss_stays_near_float32(logs: tuple[Log, Log]) -> None:
+    full, half = logs[0], train_float16()
+    for name in half[0]:
+        assert torch.isfinite(curve(half, name)).all(), name
+    assert half[0]['loss'] == pytest.approx(full[0]['loss'], rel=0.005)
+    assert curve(half).mean() == pytest.approx(curve(full).mean(), rel=0.05)
 
 
 def mixed_losses(model: BoxVIS) -> dict[str, Tensor]:

@@ -297,7 +297,7 @@ def test_training_step_changes_the_student_alone() -> None:
     assert not any(name.startswith('teacher.') or '.bn' in name for name in changed)
 
 
-@pytest.mark.parametrize('dtype', [torch.bfloat16])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_mixed_precision(dtype: torch.dtype) -> None:
     model = confident(make_boxvis()).train()
     batch = make_batch(model, [make_clip()], [make_sample(TWO_OBJECTS)])
