@@ -2,7 +2,8 @@
 
 Both sides start from the same weights and see the same random clip; rounds of both alternate. A
 step is student, teacher, losses, backward and optimiser. Peak memory beyond the loaded model is
-measured in a process of its own for each side. Example::
+measured in a process of its own for each side. On a machine with other work, look at the seconds
+of CPU. Example::
 
     python tools/analysis_tools/benchmark_step.py configs/boxvis/boxvis_r50_8xb2-15k_ytvis21.py
 """
@@ -111,33 +112,39 @@ def main() -> None:
     if args.memory_of:
         print_own_peak(args)
         return
-    rounds: dict[str, list[float]] = {side: [] for side in SIDES}
+    rounds: dict[str, list[tuple[float, float]]] = {side: [] for side in SIDES}
     if args.rounds:
         steps = {side: make_step(side, args) for side in SIDES}
         for index in range(args.rounds + 1):
             for side, step in steps.items():
-                start = time.perf_counter()
+                start = time.perf_counter(), time.process_time()
                 step()
-                seconds = time.perf_counter() - start
-                print(f'round {index}: {side} {seconds:.2f} s', file=sys.stderr)
+                took = time.perf_counter() - start[0], time.process_time() - start[1]
+                print(
+                    f'round {index}: {side} {took[0]:.2f} s, {took[1]:.2f} of CPU', file=sys.stderr
+                )
                 if index:  # the first round warms up
-                    rounds[side].append(seconds)
+                    rounds[side].append(took)
         del steps, step
     nothing = (float('nan'), float('nan'))
     memory = {s: nothing if args.no_memory else peak_memory(s, sys.argv[1:]) for s in SIDES}
-    medians = {side: statistics.median(times or [float('nan')]) for side, times in rounds.items()}
+    seconds = {
+        side: tuple(map(statistics.median, zip(*times))) or nothing
+        for side, times in rounds.items()
+    }
     table = Table(
         title=f'{Path(args.config).name}, {args.objects} objects, {args.frames} x {args.size[0]} x '
         f'{args.size[1]}, {args.threads} threads, median of {args.rounds}'
     )
-    for heading in ('', 'seconds a step', 'MiB before', 'MiB of the step at its peak'):
+    for heading in ('', 'seconds', 'of CPU', 'MiB before', 'MiB of the step at its peak'):
         table.add_column(heading, justify='right')
     for side in SIDES:
-        extra, before = memory[side]
-        table.add_row(side, f'{medians[side]:.2f}', f'{before:.0f}', f'{extra:.0f}')
+        (wall, cpu), (extra, before) = seconds[side], memory[side]
+        table.add_row(side, f'{wall:.2f}', f'{cpu:.2f}', f'{before:.0f}', f'{extra:.0f}')
     ours, plain = SIDES
-    shares = medians[ours] / medians[plain], memory[ours][0] / memory[plain][0]
-    table.add_row('share', f'{shares[0]:.2f}', '', f'{shares[1]:.2f}')
+    shares = [seconds[ours][i] / seconds[plain][i] for i in range(2)]
+    share = memory[ours][0] / memory[plain][0]
+    table.add_row('share', *(f'{x:.2f}' for x in shares), '', f'{share:.2f}')
     Console(width=110).print(table)
 
 
