@@ -37,19 +37,7 @@ for _part in ('ytvis', 'ovis', 'coco'):
     _dataset[_part].update(box_source='box')
 # row 23
 param_scheduler[0].update(milestones=[10000, 12000])
-_dataset['coco'].update(
-    pipeline=[
-        dict(type='LoadClipFrames'),
-        dict(type='LoadClipAnnotations'),
-        dict(type='ImageToClip', num_frames=num_frames),
-        dict(type='ClipResizeShortEdge', short_edges=tuple(range(600, 801)), max_long=1333),
-        dict(type='ClipRandomCrop', min_size=320, max_size=512),
-        dict(type='ClipRotate', max_angle=15),
-        dict(type='ClipResizeShortEdge', short_edges=(360,), max_long=800, backend='pillow'),
-        dict(type='ClipRandomFlip', prob=0.5),
-        dict(type='PackClipInputs'),
-    ]
-)
+_dataset['coco'].update(pipeline=paper_image_pipeline)
 # row 24
 model['test_cfg'].update(tracker=dict(type='QueryTracker'))
 # row 25

@@ -41,7 +41,8 @@ image_pipeline = [
     dict(type='PackClipInputs'),
 ]
 
-# paper Sec. 3.3: always cropped, then rotated, then resized to 360p; no flip is told of
+# paper Sec. 3.3: always cropped, then rotated, then resized to 360p; flipped as released, as the
+# paper leaves that open
 paper_image_pipeline = [
     dict(type='LoadClipFrames'),
     dict(type='LoadClipAnnotations'),
@@ -50,6 +51,7 @@ paper_image_pipeline = [
     dict(type='ClipRandomCrop', min_size=320, max_size=512),
     dict(type='ClipRotate'),
     dict(type='ClipResizeShortEdge', short_edges=360, max_long=800),
+    dict(type='ClipRandomFlip', prob=0.5),
     dict(type='PackClipInputs'),
 ]
 
