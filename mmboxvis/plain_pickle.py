@@ -6,6 +6,9 @@ import pickle
 from collections.abc import Mapping
 from typing import IO, Any
 
+import numpy as np
+from mmengine.logging import HistoryBuffer
+
 # all that a pickle of numpy arrays in plain containers needs
 _ADMITTED = {
     ('collections', 'OrderedDict'),
@@ -21,6 +24,26 @@ _ADMITTED = {
     ('numpy.core.numeric', '_frombuffer'),
     ('_codecs', 'encode'),
 }
+
+
+def _log_attribute(owner: Any, name: str) -> Any:
+    """Stands for ``getattr``, by which pickled log curves name their own methods."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'refused to load the attribute {name} of {owner}')
+    return getattr(owner, name)
+
+
+ADMITTED_BY_TORCH: tuple[Any, ...] = (
+    HistoryBuffer,
+    (_log_attribute, 'builtins.getattr'),
+    np.ndarray,
+    np.dtype,
+    np.zeros(1).__reduce__()[0],
+    np.float64().__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')),
+)
+"""What mmengine adds to the tensors of a training run, for ``torch.serialization.safe_globals``:
+scalars, and the curves of its log."""
 
 
 class PlainUnpickler(pickle.Unpickler):

@@ -9,37 +9,16 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
 from torch import Tensor
 
 from mmboxvis.files import whole_file
 from mmboxvis.models.vis import BoxVIS
 from mmboxvis.models.vis.network_cfg import clip_network_cfg
-from mmboxvis.plain_pickle import PlainUnpickler
+from mmboxvis.plain_pickle import ADMITTED_BY_TORCH, PlainUnpickler
 from mmboxvis.registry import MODELS
 
 from .official_keys import as_tensors, official_to_ours, ours_to_official, strip_owner
-
-
-def _log_attribute(owner: Any, name: str) -> Any:
-    """Stands for ``getattr``, by which pickled log curves name their own methods."""
-    if owner is not HistoryBuffer:
-        raise pickle.UnpicklingError(f'refused to load the attribute {name} of {owner}')
-    return getattr(owner, name)
-
-
-# what mmengine adds to the tensors of a training run: scalars, and the curves of its log
-_ADMITTED_BY_TORCH = [
-    HistoryBuffer,
-    (_log_attribute, 'builtins.getattr'),
-    np.ndarray,
-    np.dtype,
-    np.zeros(1).__reduce__()[0],
-    np.float64().__reduce__()[0],
-    *(type(np.dtype(kind)) for kind in ('bool', 'int32', 'int64', 'float32', 'float64')),
-]
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -72,7 +51,7 @@ def _read_safely(path: str | os.PathLike) -> Any:
     try:
         if path.suffix == '.pkl':
             return PlainUnpickler(data).load()
-        with torch.serialization.safe_globals(_ADMITTED_BY_TORCH):
+        with torch.serialization.safe_globals(list(ADMITTED_BY_TORCH)):
             return torch.load(data, map_location='cpu', weights_only=True)
     except Exception as error:
         raise ValueError(f'{path} is no readable checkpoint: {_reason(error)}') from error

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer, print_log
-from mmengine.runner import checkpoint as mmengine_checkpoint
 
 from mmboxvis.files import StrPath
+from mmboxvis.plain_pickle import ADMITTED_BY_TORCH
 
 _STEP = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
 
@@ -66,7 +66,7 @@ def read_checkpoint(path: StrPath, map_location: Any = 'cpu') -> dict[str, Any]:
     """
     require_whole(path)
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals(list(ADMITTED_BY_TORCH)):
             content = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[-1].strip()
@@ -99,14 +99,6 @@ def newest_whole(folder: StrPath) -> Path | None:
         else:
             return path
     return None
-
-
-def _allowed() -> list[Any]:
-    """What mmengine's own checkpoints hold beside tensors."""
-    if hasattr(mmengine_checkpoint, 'get_torch_safe_globals'):
-        return list(mmengine_checkpoint.get_torch_safe_globals())
-    core = getattr(np, '_core', None) or np.core
-    return [HistoryBuffer, np.ndarray, np.dtype, core.multiarray._reconstruct, getattr]
 
 
 # ------------------------------------------------------------------ plain values
