@@ -56,9 +56,8 @@ class BuildWithMim(build_py):
 
 def read_version() -> str:
     """Return the version without importing the package, which needs the stack."""
-    names: dict[str, str] = {}
-    exec((ROOT / 'mmboxvis' / 'version.py').read_text(encoding='utf-8'), names)
-    return names['__version__']
+    text = (ROOT / 'mmboxvis' / 'version.py').read_text(encoding='utf-8')
+    return text.partition("__version__ = '")[2].partition("'")[0]
 
 
 def read_requirements(name: str) -> list[str]:
