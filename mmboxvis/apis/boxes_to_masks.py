@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from mmboxvis.datasets.categories import match_categories
 from mmboxvis.datasets.video_frames import VideoFrames
 from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
 from mmboxvis.evaluation.functional.rle import compress
+from mmboxvis.files import OutsideError, path_below
 from mmboxvis.models.task_modules import BoxSupervisedAssigner, PseudoMaskGenerator
 from mmboxvis.models.task_modules.pseudo_mask_generator import projection_score
 from mmboxvis.models.vis import VideoPredictor
@@ -453,13 +454,18 @@ def _with_size(video: dict[str, Any], root: Path, ann_file: str) -> dict[str, An
     """Looks that the frames are there, inside the folder, and fills in a missing size."""
     for name in video['file_names']:
         where = f'{ann_file}: video {video["id"]} ({video["name"]}): {name}'
-        pure = PurePath(name)
-        if pure.is_absolute() or '..' in pure.parts:
-            raise AnnotationError(f'{where}: file names must stay inside the folder of the images')
-        if not (root / name).is_file():
+        try:
+            path = path_below(root, name)
+        except OutsideError as error:
+            raise AnnotationError(f'{where}: {error}') from error
+        if not Path(path).is_file():
             raise AnnotationError(f'{where}: not found in {root}; check the folder of the images')
     if video['height'] is not None and video['width'] is not None:
         return video
-    with Image.open(root / video['file_names'][0]) as image:
-        width, height = image.size
+    try:
+        with Image.open(root / video['file_names'][0]) as image:
+            width, height = image.size
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        where = f'{ann_file}: video {video["id"]} ({video["name"]}), frame 0'
+        raise AnnotationError(f'{where}: not an image: {error}') from error
     return dict(video, height=height, width=width)

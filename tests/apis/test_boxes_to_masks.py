@@ -216,7 +216,7 @@ class TestDataSet:
         content = json.loads(dataset[0].read_text())
         content['videos'][0]['file_names'][2] = name
         dataset[0].write_text(json.dumps(content))
-        with pytest.raises(AnnotationError, match='must stay inside the folder'):
+        with pytest.raises(AnnotationError, match='leads out of the image folder'):
             BoxesToMasks(segmenter).read(*dataset)
 
     def test_missing_frame(self, segmenter: VideoSegmenter, dataset: tuple[Path, Path]) -> None:
