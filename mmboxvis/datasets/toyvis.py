@@ -25,7 +25,7 @@ from mmboxvis.registry import DATASETS
 from .box_video import BoxVideo
 from .toyvis_scene import CLASSES, Difficulty, Scene
 
-_VERSION = 1  # goes up whenever the drawn frames change
+_VERSION = 2  # goes up whenever the drawn frames change
 _JPEG_QUALITY = 95
 _SPLITS = ('train', 'val')
 

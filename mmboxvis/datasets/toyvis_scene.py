@@ -21,6 +21,8 @@ _SUPERSAMPLE = 4
 _TEXTURE_SIZE = 96
 _TEXTURE_REACH = 1.35  # the texture covers [-reach, reach]² in units of the outline
 _MIN_VISIBLE_PIXELS = 12
+# of the two colours of a texture, over that of hard scenes
+_EASY_CONTRAST = 0.4
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ class Scene:
         rng: source of all randomness; two equal generators draw equal videos.
         size: (H, W) in pixels.
         first_label: class of the first object, so that a few videos cover all classes.
-        difficulty: ``'easy'`` puts saturated objects on greyish backgrounds; ``'hard'`` paints the
-            background like the objects, repeats look-alikes and moves faster.
+        difficulty: ``'easy'`` puts saturated objects with gentle textures on greyish backgrounds;
+            ``'hard'`` gives strong textures, paints the background like the objects, repeats
+            look-alikes and moves faster.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ class Scene:
         return SceneObject(
             label=label,
             outline=_outline(CLASSES[label]),
-            texture=_paint_texture(rng, hue),
+            texture=_paint_texture(rng, hue, self.difficulty),
             centers=_smooth_path(np.stack(stops), count),
             half_sizes=radius * growth * np.array([aspect, 1 / aspect]),
             angles=rng.uniform(0, 2 * np.pi) + turn,
@@ -253,12 +256,17 @@ def _pattern(
     return 1 / (1 + np.exp(-5 * wave))
 
 
-def _paint_texture(rng: np.random.Generator, hue: float) -> np.ndarray:
+def _paint_texture(rng: np.random.Generator, hue: float, difficulty: Difficulty) -> np.ndarray:
     size = (_TEXTURE_SIZE, _TEXTURE_SIZE)
     kind = str(rng.choice(['stripes', 'checks', 'dots', 'clouds']))
     share = _pattern(rng, size, rng.uniform(14, 26), kind)[..., None]
-    first = _bgr(hue, rng.uniform(0.78, 0.98), rng.uniform(0.78, 0.98))
-    second = _bgr(hue + rng.uniform(-8, 8), rng.uniform(0.55, 0.9), rng.uniform(0.5, 0.68))
+    first = np.array([rng.uniform(0.78, 0.98), rng.uniform(0.78, 0.98)])
+    second = np.array([rng.uniform(0.55, 0.9), rng.uniform(0.5, 0.68)])
+    shift = rng.uniform(-8, 8)
+    if difficulty == 'easy':
+        second = first + _EASY_CONTRAST * (second - first)
+        shift *= _EASY_CONTRAST
+    first, second = _bgr(hue, *first), _bgr(hue + shift, *second)
     fine = 1 + 0.12 * (_noise(rng, size, 8)[..., None] - 0.5)
     return (first + share * (second - first)) * fine
 
