@@ -78,7 +78,7 @@ model = dict(
         assigner=dict(type='BoxSupervisedAssigner', num_points=1024),
         loss_proj=dict(type='ProjectionLoss', loss_weight=5.0),
         # small frames are sharp: neighbours differ more in colour than in a frame of 640 pixels,
-        # and the paper's 0.3 keeps one pair of seven (tools/analysis_tools/analyze_pairs.py)
+        # and the paper's 0.3 keeps few pairs (tools/analysis_tools/analyze_pairs.py)
         loss_pair=dict(type='STPALoss', loss_weight=1.0, num_neighbors=7, color_thr=0.1),
         loss_pseudo=dict(
             type='PseudoMaskLoss',
