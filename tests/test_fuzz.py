@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.fuzz import READ, fuzz, try_file
 
 FOUND = sorted((Path(__file__).parent / 'data/fuzz').glob('*_*'))
 
 
-@pytest.mark.parametrize('path', FOUND, ids=lambda path: path.name)
-def test_what_was_found_before(path: Path) -> None:
-    kind = path.stem.rpartition('_')[0]
-    assert kind in READ
-    assert try_file(kind, path) is None
+def test_what_was_found_before() -> None:
+    for path in FOUND:
+        kind = path.stem.rpartition('_')[0]
+        assert kind in READ
+        assert try_file(kind, path) is None, path.name
 
 
 def test_a_short_round() -> None:

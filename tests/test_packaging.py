@@ -730,8 +730,10 @@ def test_scores_are_written_and_printed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    runner = SimpleNamespace(test=lambda: {'AP': 0.25, 'AP_50': torch.tensor(0.5), 'AP_l': -1})
+    scores = {'AP': 0.25, 'AP_50': torch.tensor(0.5), 'AP_l': -1}
+    runner = SimpleNamespace(test=lambda: scores, model=None)
     monkeypatch.setattr(test_tool, 'build_runner', lambda cfg: runner)
+    monkeypatch.setattr(test_tool, 'require_fit', lambda model, path: None)
     test_tool.main([str(config), str(checkpoint), '--work-dir', str(tmp_path / 'run')])
     written = json.loads((tmp_path / 'run' / 'metrics.json').read_text())
     assert written.pop('test_seconds') >= 0
