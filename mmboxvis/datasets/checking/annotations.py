@@ -127,7 +127,14 @@ class AnnotationChecker:
         video = next(iter(self.heads.videos.values()), None)
         category = next(iter(self.heads.names), None)
         if video is None or category is None:
-            return  # noted already: nothing can be right
+            # nothing can be right, and why is noted already, but for a list of videos that is empty
+            key: Any = annotation.get('video_id')
+            if not self.heads.video_ids:
+                self.heads.note(
+                    'error', f'{key} is not among the videos', entry=place,
+                    annotation=annotation.get('id'), field='video_id',
+                )  # fmt: skip
+            return
         right = dict(
             id=0, video_id=video['id'], category_id=category,
             bboxes=[None] * len(video['file_names']),

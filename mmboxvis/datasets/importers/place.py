@@ -166,11 +166,18 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path, delimiter: str | None) -> Iterator[tuple[Place, list[str]]]:
-    """Columns of each line that is not blank; ``None`` as delimiter is any space."""
+    """Columns of each line that is not blank; ``None`` as delimiter is any space.
+
+    Raises:
+        AnnotationError: if a line holds nothing but commas.
+    """
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
-            cells = line.strip().rstrip(',').split(delimiter)
-            yield Place(path, f'line {number}'), [cell.strip() for cell in cells]
+            place = Place(path, f'line {number}')
+            cells = [cell.strip() for cell in line.strip().rstrip(',').split(delimiter)]
+            if not any(cells):
+                place.fail('holds no value')
+            yield place, cells
 
 
 def read_names(path: Path) -> tuple[str, ...]:
