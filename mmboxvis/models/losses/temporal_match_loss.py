@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmboxvis.registry import MODELS
-from mmboxvis.structures.affinity_pairs import AffinityPairs
 
-from .functional import at_least_float32, grid_size, resize_to_nodes, working_size
-from .pair_selection import Affinity, NodesInBoxes, PairList, collect_pairs, spatial_pairs
+from .pair_selection import Affinity, NodesInBoxes, PairList, spatial_pairs
 from .stpa_loss import STPALoss
 
 
@@ -69,7 +67,8 @@ class TemporalMatchLoss(STPALoss):
     STPA looks at fixed neighbours around the place that the box centre predicts; here every point
     is paired with its K likest patches within a radius in the next frame, after the temporal
     K-nearest-patch loss of MaskFreeVIS (Ke et al., CVPR 2023, section 3.2). No features and no box
-    centres are used. Spatial pairs and the loss are those of :class:`STPALoss`.
+    centres are used: ``build_pairs`` takes ``None`` for features. Spatial pairs and the loss are
+    those of :class:`STPALoss`.
 
     Args:
         loss_weight: weight of the loss.
@@ -105,31 +104,14 @@ class TemporalMatchLoss(STPALoss):
         self.radius = radius
         self.match_thr = match_thr
 
-    @torch.no_grad()
-    def build_pairs(
-        self, lab: Tensor, features: Tensor | None, boxes: Tensor, box_masks: Tensor
-    ) -> AffinityPairs:
-        """Finds the pairs of a clip; see :meth:`STPALoss.build_pairs`, ``features`` are unused.
-
-        In the result the neighbours after the spatial ones are the first to the K-th match.
-        """
-        self._check(lab, None, boxes, box_masks)
-        height, width = int(lab.shape[-2]), int(lab.shape[-1])
-        with torch.autocast(lab.device.type, enabled=False):
-            size = working_size((height, width), self.max_side)
-            inside = resize_to_nodes(at_least_float32(box_masks), size, self.stride) > 0.5
-            nodes = NodesInBoxes.create(inside)
-            colors = resize_to_nodes(at_least_float32(lab), size, self.stride)
-            affinity = Affinity(colors.transpose(0, 1).flatten(1), self.color_thr)
-            lists = [spatial_pairs(nodes, affinity, self.spatial_offsets)]
-            if len(lab) > 1 and len(boxes):
-                ahead = self._temporal_pairs(nodes, colors)
-                lists.append(ahead._replace(neighbors=ahead.neighbors + len(self.spatial_offsets)))
-            shape = (*box_masks.shape[:2], *grid_size(size, self.stride))
-            logits_size = (max(height // 4, 1), max(width // 4, 1))
-            return collect_pairs(
-                PairList.join(lists), self.offsets, shape, size, self.stride, logits_size
-            )
+    def _pair(self, nodes: NodesInBoxes, affinity: Affinity, boxes: Tensor) -> PairList:
+        """Spatial pairs, and as further neighbours the first to the K-th match."""
+        lists = [spatial_pairs(nodes, affinity, self.spatial_offsets)]
+        if boxes.shape[1] > 1 and len(boxes):
+            colors = affinity.lab.unflatten(1, (boxes.shape[1], *nodes.grid)).transpose(0, 1)
+            ahead = self._temporal_pairs(nodes, colors)
+            lists.append(ahead._replace(neighbors=ahead.neighbors + len(self.spatial_offsets)))
+        return PairList.join(lists)
 
     def _temporal_pairs(self, nodes: NodesInBoxes, colors: Tensor) -> PairList:
         """Pairs of nodes in boxes with their matches, both in the box of the instance."""
