@@ -176,7 +176,7 @@ class TestModule:
         plain = {**arguments, 'level_shapes': self.SHAPES}
         assert torch.equal(module(**plain), module(**arguments))
 
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU: mmcv has its kernel there')
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
     def test_gpu_agrees_with_cpu(self) -> None:
         module, _ = self.pair(batch_first=True)
         arguments = self.arguments()

@@ -56,7 +56,7 @@ def center_shift(box: Tensor, box_after: Tensor, rows: int, columns: int) -> tup
     """(x, y) in nodes from the next frame to this one, or None if it cannot be followed."""
     if any(b[2] <= b[0] or b[3] <= b[1] for b in (box, box_after)):
         return None
-    size = torch.tensor([columns, rows])
+    size = torch.tensor([columns, rows], device=box.device)
     center, center_after = ((b[:2] + b[2:]) / 2 * size for b in (box, box_after))
     x, y = (int(d) for d in (center - center_after).round().tolist())
     return None if abs(x) >= columns - 2 or abs(y) >= rows - 2 else (x, y)
@@ -108,7 +108,7 @@ def build_pairs(
     upsampled = F.normalize(resize(features, size), dim=1, eps=1e-12)
     patches = F.unfold(upsampled, PATCH, padding=PATCH // 2, stride=STRIDE)
     patches = patches.view(num_frames, -1, rows, columns)
-    keep = torch.zeros(len(offsets), len(boxes), num_frames, rows, columns, dtype=torch.bool)
+    keep = masks.new_zeros(len(offsets), len(boxes), num_frames, rows, columns)
     for i, (dt, dx, dy) in enumerate(offsets):
         if not dt:
             keep[i] = spatial(lab, patches, masks, dx, dy)

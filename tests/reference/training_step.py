@@ -97,7 +97,8 @@ def box_costs(layer: Layer, target: ClipTargets) -> Tensor:
 
 def match(costs: Tensor) -> tuple[Tensor, Tensor]:
     gts, queries = linear_sum_assignment(costs.T.cpu().numpy())
-    return torch.as_tensor(queries), torch.as_tensor(gts)
+    queries, gts = (torch.as_tensor(x, device=costs.device) for x in (queries, gts))
+    return queries, gts
 
 
 class PlainStep:
@@ -114,7 +115,8 @@ class PlainStep:
 
     def targets(self, batch: dict[str, Any]) -> ClipTargets:
         size = tuple(batch['inputs'].shape[-2:])
-        return ClipTargets.from_data_sample(batch['data_samples'][0], size)
+        device = batch['inputs'].device
+        return ClipTargets.from_data_sample(batch['data_samples'][0], size, device=device)
 
     def losses(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         clip, lab = batch['inputs'][0], rgb_to_lab(batch['rgb'][0])
@@ -145,7 +147,7 @@ class PlainStep:
         boxes = stpa.resize(target.box_masks, layer.mask_logits.shape[-2:]) > 0.5
         large = boxes.float().flatten(1).mean(1) > 0.05
         trusted = (scores >= min(self.threshold, self.max_confidence)) & large
-        points = torch.rand(1, self.num_points, 2)
+        points = torch.rand(1, self.num_points, 2, device=boxes.device)
 
         def sample(masks: Tensor) -> Tensor:
             rows = masks.flatten(0, 1)[:, None]
@@ -166,9 +168,9 @@ class PlainStep:
         queries, gts = match(self.costs(layer, target, pseudo, scores))
         count = max(len(target), 1)
         num_classes = layer.cls_logits.shape[1] - 1
-        labels = torch.full((len(layer.cls_logits),), num_classes)
+        labels = target.labels.new_full((len(layer.cls_logits),), num_classes)
         labels[queries] = target.labels[gts]
-        weight = torch.ones(num_classes + 1)
+        weight = layer.cls_logits.new_ones(num_classes + 1)
         weight[-1] = 0.1
         masks = layer.mask_logits[queries]
         size = pairs.size  # the projections are compared at the same one

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmark_stpa import status_field
+from measuring import extra_peak
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
@@ -153,10 +153,7 @@ def print_own_peak(args: argparse.Namespace) -> None:
     decoder = build_decoders(args.config, [kind])[kind]
     run(WORK[part](decoder, (32, 32), 1), bool(int(gradient)))  # loads what is loaded lazily
     work = WORK[part](decoder, tuple(args.size), int(num_frames))
-    Path('/proc/self/clear_refs').write_text('5')  # forgets the peak so far
-    before = status_field('VmRSS')
-    run(work, bool(int(gradient)))
-    print((status_field('VmHWM') - before) / 1024)
+    print(extra_peak(lambda: run(work, bool(int(gradient))), 'cpu')[0])
 
 
 def compare(args: argparse.Namespace, argv: list[str]) -> Table:

@@ -25,9 +25,9 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,18 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
-from profile_step import random_clip
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
 from mmboxvis.models.vis import BaseVIS, VideoPredictor
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions, DecoderInputs
+from tools.analysis_tools import measuring
+from tools.analysis_tools.profile_step import random_clip
 
 
 class TimedPredictor(VideoPredictor):
@@ -73,10 +77,7 @@ class TimedPredictor(VideoPredictor):
         return prediction
 
     def _now(self) -> float:
-        device = torch.device(self.model.data_preprocessor.device)
-        if device.type == 'cuda':
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
+        return measuring.now(self.model.data_preprocessor.device)
 
 
 class _Pixels(VideoPredictor):
@@ -116,9 +117,10 @@ def run_once(model: BaseVIS, variant: Variant, frames: Sequence[np.ndarray]) -> 
     cls = TimedPredictor if variant.reuse else TimedAnewPredictor
     settings = {**model.test_cfg, 'clip_length': variant.clip_length, 'clip_stride': 1}
     predictor = cls(model, **settings)
-    began = time.perf_counter()
+    device = model.data_preprocessor.device
+    began = measuring.now(device)
     predictor(frames, ori_shape=frames[0].shape[:2])
-    return Timing((time.perf_counter() - began) / len(frames), predictor.seconds)
+    return Timing((measuring.now(device) - began) / len(frames), predictor.seconds)
 
 
 def measure(
@@ -164,6 +166,17 @@ def difference(model: BaseVIS, frames: Sequence[np.ndarray], clip_length: int) -
         )
     pairs = [(a.prediction.mask_logits, b.prediction.mask_logits) for a, b in zip(reused, anew)]
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+def peak_memory(
+    model: BaseVIS, frames: Sequence[np.ndarray], clip_length: int
+) -> tuple[float, float] | None:
+    """MiB of a GPU that clips with reuse take beyond the model, and its own; ``None`` elsewhere."""
+    device = torch.device(model.data_preprocessor.device)
+    if device.type != 'cuda':
+        return None
+    variant = Variant(clip_length, True)
+    return measuring.extra_peak(lambda: run_once(model, variant, frames), device)
 
 
 def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
@@ -223,7 +236,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--frames', type=int, default=20, help='of the video')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--clip-lengths', type=int, nargs='+', default=(1, 3))
-    parser.add_argument('--device', default='cpu')
+    measuring.add_arguments(parser)
     parser.add_argument('--amp', action='store_true', help='autocast to bfloat16')
     parser.add_argument('--compile', action='store_true', help='use torch.compile')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
@@ -238,26 +251,41 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds, runs and prints."""
     args = parse_args(argv)
+    measuring.prepare(args.device)
     model = load_model(args)
     clip = random_clip(args.frames, tuple(args.size), 1, 1, with_masks=False)
     frames = [frame.permute(1, 2, 0).numpy() for frame in clip['inputs'][0]]
     with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.amp):
         timings = measure(model, frames, args.clip_lengths, args.rounds)
     height, width = model.data_preprocessor.padded_size(*args.size)
-    where = (
-        torch.cuda.get_device_name(args.device)
-        if torch.device(args.device).type == 'cuda'
-        else f'CPU, threads: {torch.get_num_threads()}'
-    )
     title = (
         f'{args.config}: {args.frames} frames of {args.size[0]}x{args.size[1]}, padded to '
-        f'{height}x{width}, stride 1, {where}, median of {args.rounds}'
+        f'{height}x{width}, stride 1, {measuring.describe(args.device)}, median of {args.rounds}'
         f'{", bfloat16" if args.amp else ""}{", compiled" if args.compile else ""}'
     )
     Console(width=110).print(to_table(timings, title))
-    for length in args.clip_lengths:
-        shown = f'{difference(model, frames[: length + 1], length):.0e}'
-        print(f'clips of {length}: mask logits of both ways differ by {shown} of the largest')
+    differences = {n: difference(model, frames[: n + 1], n) for n in args.clip_lengths}
+    for length, found in differences.items():
+        print(f'clips of {length}: mask logits of both ways differ by {found:.0e} of the largest')
+    figures = dict(
+        differences=differences,
+        rounds=[
+            dict(
+                **asdict(variant),
+                video=[t.video for t in times],
+                network=[t.network for t in times],
+            )
+            for variant, times in timings.items()
+        ],
+    )
+    memory = peak_memory(model, frames[: max(args.clip_lengths)], max(args.clip_lengths))
+    if memory is not None:
+        figures['peak_mib_and_model'] = memory
+        print(
+            f'clips of {max(args.clip_lengths)}, reused: at most {memory[0]:.0f} MiB of the GPU '
+            f'beyond the {memory[1]:.0f} of the model'
+        )
+    measuring.write_json(args, figures)
     if not args.checkpoint:
         print('no checkpoint: the masks are noise, quote the network alone')
     return 0

@@ -3,7 +3,8 @@
 One round builds the pairs of a clip and takes the loss of every decoder layer forward and
 backward, once with each implementation; rounds of both alternate, so that whatever else runs on
 the machine slows both alike. Peak memory beyond the inputs is measured in a process of its own
-for each implementation. Example::
+for each implementation; on a GPU (``--device cuda``) it is what torch's allocator hands out, and
+every time is taken when the GPU is done. Example::
 
     python tools/analysis_tools/benchmark_stpa.py --size 288 480 --instances 8
     python tools/analysis_tools/benchmark_stpa.py --grow instances frames size
@@ -15,7 +16,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ sys.path.insert(0, str(ROOT))
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.structures.clip_targets import boxes_to_masks
 from tests.reference import stpa_unfolded as unfolded
+from tools.analysis_tools import measuring
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class Inputs:
             torch.randn(instances, frames, *quarter, generator=generator)
             for _ in range(args.layers)
         ]
-        return cls(lab, features, boxes, box_masks, layers)
+        drawn = (lab, features, boxes, box_masks, layers)
+        return cls(*measuring.to_device(drawn, torch.device(args.device)))
 
 
 def run_fast(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
@@ -102,17 +104,13 @@ RUNS: dict[str, Callable[[Inputs, int], tuple[Tensor, int]]] = {
 }
 
 
-def peak_memory(name: str, argv: list[str]) -> float:
-    """MiB that a run takes beyond its inputs, in a fresh process."""
-    command = [sys.executable, __file__, *argv, '--memory-of', name]
+def peak_memory(name: str, args: argparse.Namespace, inputs: Inputs) -> float:
+    """MiB that a run takes beyond its inputs; on the CPU in a fresh process."""
+    if torch.device(args.device).type == 'cuda':
+        return measuring.extra_peak(lambda: RUNS[name](inputs, args.neighbors), args.device)[0]
+    command = [sys.executable, __file__, *sys.argv[1:], '--memory-of', name]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return float(done.stdout.split()[-1])
-
-
-def status_field(name: str) -> int:
-    """KiB that the kernel (Linux) reports for this process."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(f'{name}:')).split()[1])
 
 
 def print_own_peak(args: argparse.Namespace) -> None:
@@ -121,39 +119,40 @@ def print_own_peak(args: argparse.Namespace) -> None:
     tiny = argparse.Namespace(**{**vars(args), 'size': (32, 32), 'channels': 8})
     RUNS[args.memory_of](Inputs.create(tiny, 1), args.neighbors)
     inputs = Inputs.create(args, args.instances)
-    # "5" makes the kernel forget the peak of making the inputs; getrusage's peak cannot be reset
-    # and is even inherited from the parent process
-    Path('/proc/self/clear_refs').write_text('5')
-    before = status_field('VmRSS')
-    RUNS[args.memory_of](inputs, args.neighbors)
-    print((status_field('VmHWM') - before) / 1024)
+    run = RUNS[args.memory_of]
+    print(measuring.extra_peak(lambda: run(inputs, args.neighbors), args.device)[0])
 
 
-def compare(args: argparse.Namespace, console: Console) -> None:
-    """Times both implementations in turn and prints the ratio."""
+def compare(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Times both implementations in turn, prints the ratio and returns all figures."""
     inputs = Inputs.create(args, args.instances)
-    run_fast(inputs, args.neighbors)  # loads what is loaded lazily
+    for run in RUNS.values():  # loads what is loaded lazily
+        run(inputs, args.neighbors)
     rounds: dict[str, list[float]] = {name: [] for name in RUNS}
     results: dict[str, tuple[Tensor, int]] = {}
     for _ in range(args.rounds):
         for name, run in RUNS.items():
-            start = time.perf_counter()
+            start = measuring.now(args.device)
             results[name] = run(inputs, args.neighbors)
-            rounds[name].append(time.perf_counter() - start)
+            rounds[name].append(measuring.now(args.device) - start)
     seconds = {name: statistics.median(times) for name, times in rounds.items()}
     table = Table(title=setting(args))
     for heading in ('', 'seconds', 'peak extra MiB', 'pairs'):
         table.add_column(heading, justify='right')
-    memory = {} if args.no_memory else {name: peak_memory(name, sys.argv[1:]) for name in RUNS}
+    memory: dict[str, float] = {}
+    if not args.no_memory:
+        memory = {name: peak_memory(name, args, inputs) for name in RUNS}
     for name, (_, count) in results.items():
         table.add_row(
-            name, f'{seconds[name]:.3f}', f'{memory.get(name, float("nan")):.0f}', f'{count}'
+            name, f'{seconds[name]:.4f}', f'{memory.get(name, float("nan")):.0f}', f'{count}'
         )
     ratio = memory['unfolded'] / max(memory['fast'], 1e-9) if memory else float('nan')
     table.add_row('ratio', f'{seconds["unfolded"] / seconds["fast"]:.1f}', f'{ratio:.1f}', '')
     console.print(table)
     difference = (results['fast'][0] - results['unfolded'][0]).abs().max()
     console.print(f'largest difference of a gradient: {difference:.1e}')
+    pairs = {name: count for name, (_, count) in results.items()}
+    return dict(seconds=rounds, extra_mib=memory, pairs=pairs, difference=float(difference))
 
 
 GROWTH: dict[str, list[dict[str, Any]]] = {
@@ -166,7 +165,7 @@ GROWTH: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def grow(args: argparse.Namespace, what: str, console: Console) -> None:
+def grow(args: argparse.Namespace, what: str, console: Console) -> list[dict[str, Any]]:
     """Times the fast implementation for growing clips in turn."""
     clips = []
     for change in GROWTH[what]:
@@ -176,16 +175,20 @@ def grow(args: argparse.Namespace, what: str, console: Console) -> None:
     counts = [run_fast(clip, args.neighbors)[1] for clip in clips]  # warms up as well
     for _ in range(args.rounds):
         for clip, times in zip(clips, rounds):
-            start = time.perf_counter()
+            start = measuring.now(args.device)
             run_fast(clip, args.neighbors)
-            times.append(time.perf_counter() - start)
+            times.append(measuring.now(args.device) - start)
     table = Table(what, 'pairs', 'seconds', 'times the first', title=setting(args))
     base = statistics.median(rounds[0])
     for change, count, times in zip(GROWTH[what], counts, rounds):
         median = statistics.median(times)
         label = ' x '.join(str(x) for x in np.ravel(change[what]))
-        table.add_row(label, f'{count}', f'{median:.3f}', f'{median / base:.1f}')
+        table.add_row(label, f'{count}', f'{median:.4f}', f'{median / base:.1f}')
     console.print(table)
+    return [
+        dict(change, pairs=count, seconds=times)
+        for change, count, times in zip(GROWTH[what], counts, rounds)
+    ]
 
 
 def setting(args: argparse.Namespace) -> str:
@@ -194,7 +197,7 @@ def setting(args: argparse.Namespace) -> str:
         f'{args.instances} instances, {args.frames} x {args.size[0]} x {args.size[1]}, '
         f'{args.channels} channels, {args.neighbors} neighbours, {args.layers} layers, '
         f'colour noise {args.color_noise:g}, contrast {args.contrast:g}, '
-        f'{args.threads} threads, median of {args.rounds}'
+        f'{measuring.describe(args.device)}, median of {args.rounds}'
     )
 
 
@@ -221,6 +224,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--grow', nargs='+', choices=sorted(GROWTH), help='only time the fast one, for such clips'
     )
+    measuring.add_arguments(parser)
     parser.add_argument('--memory-of', choices=sorted(RUNS), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -229,14 +233,15 @@ def main() -> None:
     """Entry point."""
     args = parse_args()
     torch.set_num_threads(args.threads)
+    measuring.prepare(args.device)
     if args.memory_of:
         print_own_peak(args)
         return
     console = Console(width=110)
-    for what in args.grow or []:
-        grow(args, what, console)
+    figures: dict[str, Any] = {what: grow(args, what, console) for what in args.grow or []}
     if not args.grow:
-        compare(args, console)
+        figures = compare(args, console)
+    measuring.write_json(args, figures)
 
 
 if __name__ == '__main__':

@@ -2,17 +2,19 @@
 
     python tools/analysis_tools/profile_step.py CONFIG [--size 352 640] [--objects 8] [--trace FILE]
 
-Runs on a random clip, so no data set is needed; data loading is timed with --data.
+Runs on a random clip, so no data set is needed; data loading is timed with --data. On a GPU
+(--device cuda) every part ends when the GPU is done, which a step otherwise does not wait for.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
-import time
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
 from mmboxvis.registry import MODELS
+from tools.analysis_tools import measuring
 
 
 class PartTimer:
@@ -62,9 +68,7 @@ class PartTimer:
         setattr(owner, attribute, timed)
 
     def _switch(self) -> None:
-        if self._device.type == 'cuda':
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
+        now = measuring.now(self._device)
         if self._running:
             self.seconds[self._running[-1]] += now - self._last
         self._last = now
@@ -140,7 +144,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--frames', type=int, default=3)
     parser.add_argument('--objects', type=int, default=8)
     parser.add_argument('--rounds', type=int, default=3, help='steps after one to warm up')
-    parser.add_argument('--device', default='cpu')
+    measuring.add_arguments(parser)
     parser.add_argument('--data', action='store_true', help="read the config's training data")
     parser.add_argument('--trace', help='write a Chrome trace of one step')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
@@ -154,7 +158,8 @@ def main() -> None:
     cfg.merge_from_dict(dict(option.split('=', 1) for option in args.cfg_options))
     init_default_scope('mmboxvis')
     MMLogger.get_current_instance().setLevel('ERROR')  # a line for every parameter otherwise
-    model = MODELS.build(cfg.model).to(args.device).train()
+    device = measuring.prepare(args.device)
+    model = MODELS.build(cfg.model).to(device).train()
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
     if args.data:
         batches = iter(Runner.build_dataloader(cfg.train_dataloader, seed=0))
@@ -165,14 +170,18 @@ def main() -> None:
         clip = random_clip(args.frames, tuple(args.size), args.objects, classes, with_masks)
         load = lambda: clip  # noqa: E731
 
-    timer = PartTimer(torch.device(args.device))
+    timer = PartTimer(device)
     instrument(model, timer)
     run_step(model, optimizer, timer, load)
     timer.seconds.clear()
-    began = time.perf_counter()
+    began = measuring.now(device)
     for _ in range(args.rounds):
         loss = run_step(model, optimizer, timer, load)
-    step = (time.perf_counter() - began) / args.rounds
+    step = (measuring.now(device) - began) / args.rounds
+    parts = {
+        name: seconds / args.rounds
+        for name, seconds in sorted(timer.seconds.items(), key=lambda item: -item[1])
+    }
     if args.trace:
         with torch.profiler.profile() as profile:
             run_step(model, optimizer, timer, load)
@@ -181,24 +190,25 @@ def main() -> None:
     size = 'training data' if args.data else f'{args.frames}x{args.size[0]}x{args.size[1]}'
     table = Table(
         title=f'{cfg.filename}: one step, {size}, {args.objects} objects, '
-        f'{torch.get_num_threads()} threads, mean of {args.rounds}'
+        f'{measuring.describe(device)}, mean of {args.rounds}'
     )
     table.add_column('part')
     table.add_column('seconds', justify='right')
     table.add_column('share', justify='right')
-    for name, seconds in sorted(timer.seconds.items(), key=lambda item: -item[1]):
-        seconds /= args.rounds + bool(args.trace)
+    for name, seconds in parts.items():
         table.add_row(name, f'{seconds:.3f}', f'{seconds / step:.0%}')
     table.add_section()
     table.add_row('step', f'{step:.3f}', '')
     Console(width=100).print(table)
-    if torch.device(args.device).type == 'cuda':
-        peak = torch.cuda.max_memory_allocated() / 2**30
+    if device.type == 'cuda':
+        owner, peak = 'GPU, model included,', torch.cuda.max_memory_allocated(device) / 2**30
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f'peak memory of the process {peak:.2f} GiB, loss {loss.item():.3f}')
+        owner, peak = 'process', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f'peak memory of the {owner} {peak:.2f} GiB, loss {loss.item():.3f}')
     if args.trace:
         print(f'Chrome trace: {args.trace}')
+    figures = dict(seconds=parts, step=step, peak_gib=peak)
+    measuring.write_json(args, figures)
 
 
 if __name__ == '__main__':

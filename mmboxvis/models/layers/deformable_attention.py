@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmcv.ops import MultiScaleDeformableAttention
+from mmcv.ops import MultiScaleDeformableAttention, get_compiling_cuda_version
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmboxvis.registry import MODELS
+
+HAS_GPU_KERNEL = get_compiling_cuda_version() != 'not available'
+"""Whether mmcv was compiled with its kernels for a GPU."""
 
 _SUM = 0  # torch's number of this mode of an embedding bag
 # Cells of zeros around a level. What is further out is moved to their rim, where a sample and
@@ -252,7 +255,7 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
 
     Parameters, their names, arguments and result are mmcv's. On the CPU it takes
     :func:`sample_and_sum`; everywhere else, and for reference boxes, it is mmcv's own, with its
-    kernel for the GPU.
+    kernel for the GPU. Where mmcv was compiled without that, a GPU samples with ``grid_sample``.
     """
 
     def forward(
@@ -271,7 +274,9 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
     ) -> Tensor:
         """See mmcv; ``level_shapes`` spares reading the numbers out of ``spatial_shapes``."""
         assert reference_points is not None and spatial_shapes is not None
-        if query.device.type != 'cpu' or reference_points.shape[-1] != 2:
+        # mmcv takes its kernel on a GPU whether it has one or not
+        plain = query.device.type == 'cuda' and not HAS_GPU_KERNEL
+        if reference_points.shape[-1] != 2 or (query.device.type != 'cpu' and not plain):
             return super().forward(
                 query,
                 key,
@@ -296,7 +301,7 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
         x, y = self._positions(query, reference_points, shapes)
         weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
         values, weights = values.unflatten(-1, (self.num_heads, -1)), weights.view(x.shape)
-        if torch.compiler.is_exporting():
+        if plain or torch.compiler.is_exporting():
             # other runtimes have a grid sampler and no embedding bag
             out = _sample_by_grid(values, shapes, x, y, weights)
         else:
