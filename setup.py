@@ -91,6 +91,7 @@ setup(
         'onedl': read_requirements('mminstall'),
         'loggers': read_requirements('loggers'),
         'onnx': read_requirements('onnx'),
+        'pretrained': read_requirements('pretrained'),
         'tests': read_requirements('tests'),
     },
     cmdclass={'build_py': BuildWithMim},

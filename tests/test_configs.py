@@ -182,9 +182,10 @@ def test_swin_recipe() -> None:
     assert cfg.auto_scale_lr.base_batch_size == 8
 
 
-@pytest.mark.parametrize('dataset', ['toyvis', 'davis-mini'])
-def test_tiny_twins_differ_in_supervision_only(dataset: str) -> None:
-    box, pixel = (_config(f'{name}_tiny_{dataset}') for name in ('boxvis', 'mask2former-vis'))
+@pytest.mark.parametrize('run', ['tiny_toyvis', 'tiny_davis-mini', 'effnet-lite0_davis-mini'])
+def test_small_twins_differ_in_supervision_only(run: str) -> None:
+    box, pixel = (_config(f'{name}_{run}') for name in ('boxvis', 'mask2former-vis'))
+    assert box.model.data_preprocessor == pixel.model.data_preprocessor
     assert box.model.network == pixel.model.network
     assert box.train_cfg == pixel.train_cfg
     assert box.optim_wrapper == pixel.optim_wrapper
@@ -193,6 +194,21 @@ def test_tiny_twins_differ_in_supervision_only(dataset: str) -> None:
     assert box.train_dataloader.dataset.ann_file == 'boxes.json'
     assert 'load_masks' not in box.train_dataloader.dataset
     assert pixel.train_dataloader.dataset.load_masks
+
+
+def test_pretrained_backbone_is_all_that_differs_from_scratch() -> None:
+    scratch, pretrained = (
+        _config(f'boxvis_{name}_davis-mini') for name in ('tiny', 'effnet-lite0')
+    )
+    rates = _groups(pretrained, _build(pretrained))
+    assert {rate for name, (rate, _) in rates.items() if name.startswith('backbone.')} == {1e-4}
+    assert {rate for name, (rate, _) in rates.items() if name.startswith('track_')} == {1e-3}
+    assert pretrained.model.data_preprocessor.mean == [127.0] * 3
+    for cfg in (scratch, pretrained):
+        cfg.model.data_preprocessor = cfg.model.network.backbone = None
+        cfg.model.network.track_head.in_channels = cfg.optim_wrapper.paramwise_cfg = None
+    for key in ('model', 'optim_wrapper', 'param_scheduler', 'train_dataloader', 'custom_hooks'):
+        assert scratch[key] == pretrained[key], key
 
 
 @pytest.mark.parametrize('path', [p for p in ALL if p.parent.name == 'testing'], ids=_name)

@@ -59,6 +59,7 @@ def faked(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(tool, '_tool', call)
     monkeypatch.setattr(tool, 'mean_best_iou', lambda *_: Quality())
+    monkeypatch.setattr(tool, '_truth', lambda _: None)  # the set is not drawn here
     return calls
 
 
@@ -98,6 +99,45 @@ def test_schedule_is_stretched_for_all_rows_alike(tool: ModuleType, tmp_path: Pa
         cfg = run.config()
         assert cfg.train_cfg.max_iters == 90
         assert cfg.param_scheduler[1].end == 90
+
+
+def test_folds_score_what_they_did_not_train_on(tool: ModuleType, tmp_path: Path) -> None:
+    command = ['pretrained', '--set', 'davis_folds', '--out', str(tmp_path)]
+    held: list[list[str]] = []
+    for run in tool.plan(tool.parse_args([*command, '--seeds', '0', '1', '2', '3'])):
+        cfg = run.config()
+        assert MODELS.build(cfg.model).student.track_head.cls_embed.out_features == 2
+        train, test = cfg.train_dataloader.dataset.videos, cfg.test_dataloader.dataset.videos
+        assert len(train) == 6 and len(test) == 3 and not set(train) & set(test)
+        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+            assert evaluator.videos == test and evaluator.class_agnostic
+        assert cfg.val_dataloader.dataset.videos == test
+        held.append(sorted(test))
+    rows = len(held) // 4
+    assert len({name for videos in held[: 3 * rows] for name in videos}) == 9
+    assert all(videos == held[0] for videos in [*held[:rows], *held[3 * rows :]])
+
+
+def test_rows_that_a_set_cannot_run_are_told(
+    tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        tool.main(
+            [
+                'pretrained',
+                '--set',
+                'toyvis',
+                '--seeds',
+                '0',
+                '--out',
+                str(tmp_path),
+                '--rows',
+                'pretrained, boxes',
+            ]
+        )
+        == 1
+    )
+    assert "toyvis has no config for the row 'pretrained, boxes'" in capsys.readouterr().err
 
 
 def test_unknown_row_is_named(tool: ModuleType, tmp_path: Path) -> None:

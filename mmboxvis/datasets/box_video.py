@@ -64,7 +64,7 @@ class BoxVideo(BaseDataset):
             the file's categories in the file's order. Names are compared without regard to case
             and to space, hyphen or underscore.
         category_map: file's category name to a name in ``classes``, or to ``None`` to drop it;
-            names it lacks are matched as they are.
+            names it lacks are matched as they are. A string is one name for all categories.
         unknown_categories: what to do with categories outside ``classes``: ``'error'``, or
             ``'drop'`` their annotations.
         box_source: ``'box'``: boxes are the file's, and augmented as boxes. ``'mask'``: boxes are
@@ -77,6 +77,7 @@ class BoxVideo(BaseDataset):
         on_error: what an unreadable frame or mask does in training: ``'raise'``, or ``'skip'``:
             count it, log it, and draw another clip.
         indices: use only these videos, or the first so many.
+        videos: use only the videos with these names, to train on some and score on others.
         serialize_data: keep records pickled, so that workers share their memory.
         lazy_init: do not load the file yet.
         max_refetch: how many other clips to try with ``on_error='skip'``.
@@ -98,7 +99,7 @@ class BoxVideo(BaseDataset):
         pipeline: Sequence[Transform | Mapping[str, Any]] = (),
         test_mode: bool = False,
         classes: Sequence[str] | None = None,
-        category_map: Mapping[str, str | None] | None = None,
+        category_map: Mapping[str, str | None] | str | None = None,
         unknown_categories: Literal['error', 'drop'] = 'error',
         box_source: BoxSource = 'box',
         load_masks: bool = False,
@@ -107,6 +108,7 @@ class BoxVideo(BaseDataset):
         filter_empty: bool = True,
         on_error: Literal['raise', 'skip'] = 'raise',
         indices: int | Sequence[int] | None = None,
+        videos: Sequence[str] | None = None,
         serialize_data: bool = True,
         lazy_init: bool = False,
         max_refetch: int = 100,
@@ -115,7 +117,10 @@ class BoxVideo(BaseDataset):
         _one_of('box_source', box_source, ('box', 'mask'))
         _one_of('empty_boxes', empty_boxes, ('error', 'absent'))
         _one_of('on_error', on_error, ('raise', 'skip'))
-        self.category_map = dict(category_map or {})
+        self.category_map: str | dict[str, str | None] = (
+            category_map if isinstance(category_map, str) else dict(category_map or {})
+        )
+        self.videos = None if videos is None else frozenset(videos)
         self.unknown_categories = unknown_categories
         self.box_source = box_source
         self.load_masks = load_masks
@@ -160,12 +165,12 @@ class BoxVideo(BaseDataset):
         return read_json(self.ann_file)
 
     def filter_data(self) -> list[dict[str, Any]]:
-        """Leaves out training videos in which nothing is annotated.
+        """Leaves out videos that are not asked for, and in training those without annotations.
 
         Raises:
-            AnnotationError: if no video is left.
+            AnnotationError: if a video that is asked for is not there, or none is left.
         """
-        videos = self.data_list
+        videos = self._chosen(self.data_list)
         if not self.test_mode and self.filter_empty:
             videos = [video for video in videos if video['instances'].valid.any()]
         if not videos:
@@ -245,14 +250,17 @@ class BoxVideo(BaseDataset):
 
     def _label_categories(self, categories: Mapping[int, str]) -> dict[int, int | None]:
         """Label of each category id; writes classes and palette to the meta information."""
+        goals = self.category_map
+        if isinstance(goals, str):
+            goals = dict.fromkeys(categories.values(), goals)
         if 'classes' not in self._metainfo:
-            names = (self.category_map.get(name, name) for name in categories.values())
+            names = (goals.get(name, name) for name in categories.values())
             self._metainfo['classes'] = tuple(dict.fromkeys(n for n in names if n is not None))
         classes = self._metainfo['classes']
         label_of = match_categories(
             categories,
             classes,
-            category_map=self.category_map,
+            category_map=goals,
             unknown=self.unknown_categories,
             where=str(self.ann_file),
         )
@@ -264,6 +272,17 @@ class BoxVideo(BaseDataset):
                 for wanted in range(len(classes))
             )
         return label_of
+
+    def _chosen(self, videos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if self.videos is None:
+            return videos
+        names = {video['name'] for video in videos}
+        if not self.videos <= names:
+            raise AnnotationError(
+                f'{self.ann_file}: no video is called {sorted(self.videos - names)} (argument '
+                f'videos); it has {sorted(names)}'
+            )
+        return [video for video in videos if video['name'] in self.videos]
 
     def _complete(self, video: dict[str, Any]) -> dict[str, Any]:
         """Looks that the first frame is there, and takes the size from it where none is given."""

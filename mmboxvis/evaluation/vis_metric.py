@@ -45,6 +45,8 @@ class VISMetric(BaseMetric):
         outfile_prefix: where to write ``<prefix>.json`` and ``<prefix>.zip``; ``None`` writes
             nothing.
         iou_type: 'segm', 'box' or 'auto': masks where the annotations have some.
+        class_agnostic: score all categories as one. Files that are written keep them.
+        videos: names of the only videos of the file to score, such as those left out of training.
         per_class: whether the log lists the classes.
         category_ids: for each label the category id, a list of ids (the track counts for each),
             or an empty list (it is dropped), in place of the match by name. Needed to score one
@@ -69,6 +71,8 @@ class VISMetric(BaseMetric):
         format_only: bool = False,
         outfile_prefix: str | None = None,
         iou_type: Literal['segm', 'box', 'auto'] = 'auto',
+        class_agnostic: bool = False,
+        videos: Sequence[str] | None = None,
         per_class: bool = True,
         category_ids: CategoryIds | None = None,
         allow_missing: bool = False,
@@ -88,6 +92,8 @@ class VISMetric(BaseMetric):
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.iou_type: Literal['segm', 'box', 'auto'] = iou_type
+        self.class_agnostic = class_agnostic
+        self.videos = videos
         self.per_class = per_class
         self.category_ids = category_ids
         self.allow_missing = allow_missing
@@ -142,7 +148,8 @@ class VISMetric(BaseMetric):
                 prediction does not fit its video.
         """
         if self._truth is None:
-            self._truth = read_ground_truth(self.ann_file)
+            truth = read_ground_truth(self.ann_file)
+            self._truth = truth if self.videos is None else truth.only(self.videos)
         truth = self._truth
         predictions: dict[int, VideoPrediction] = {}
         for prediction in results:
@@ -157,7 +164,9 @@ class VISMetric(BaseMetric):
             print_log(f'Wrote {paths[0]} and {paths[1]}', logger='current')
         if self.format_only:
             return {}
-        evaluation = VISEvaluation.run(truth, entries, iou_type=self.iou_type)
+        evaluation = VISEvaluation.run(
+            truth, entries, iou_type=self.iou_type, class_agnostic=self.class_agnostic
+        )
         print_log('\n' + format_scores(evaluation, per_class=self.per_class), logger='current')
         return dict(evaluation.metrics)
 

@@ -167,6 +167,28 @@ def test_classes_by_name(tiny_json, make):
         make(classes=('animal', 'person'), category_map=dict(dog='beast'))
 
 
+def test_one_name_for_all_categories(make):
+    merged = make(classes=('object',), category_map='object')
+    assert merged.get_data_info(0)['instances'].labels.tolist() == [0, 0]
+    assert make(category_map='thing').metainfo['classes'] == ('thing',)
+    tested = make(classes=('object',), category_map='object', test_mode=True, pipeline=[])
+    assert tested.metainfo['category_ids'] == ((5, 1),)
+    with pytest.raises(ValueError, match="category_map leads to \\['thing'\\]"):
+        make(classes=('object',), category_map='thing')
+
+
+@pytest.mark.parametrize('test_mode', [False, True])
+def test_only_the_videos_that_are_named(make, test_mode):
+    pipeline = dict(pipeline=[]) if test_mode else {}
+    for names, ids in ((['run'], [2]), (['run', 'walk'], [1, 2]), (None, [1, 2])):
+        chosen = make(videos=names, test_mode=test_mode, **pipeline)
+        assert [chosen.get_data_info(i)['id'] for i in range(len(chosen))] == ids
+    with pytest.raises(AnnotationError, match=r"no video is called \['fly'\].*\['run', 'walk'\]"):
+        make(videos=['run', 'fly'], test_mode=test_mode, **pipeline)
+    with pytest.raises(AnnotationError, match='no video is left'):
+        make(videos=[], test_mode=test_mode, **pipeline)
+
+
 def test_category_ids_lead_back(tiny_json, make):
     tiny_json['categories'].append(dict(id=9, name='wolf'))
     dataset = make(

@@ -79,6 +79,44 @@ def test_no_results() -> None:
     assert metrics == {key: -1.0 if key in unscored else 0.0 for key in KEYS}
 
 
+def test_class_agnostic_without_anything() -> None:
+    assert evaluate_vis(make_gt([]), [], class_agnostic=True) == dict.fromkeys(KEYS, -1.0)
+
+
+def test_class_agnostic_counts_a_query_of_several_classes_once() -> None:
+    gt = make_gt([dict(segmentations=SQUARE, category_id=3), dict(segmentations=OTHER)])
+    found = [result(SQUARE, 0.4), result(SQUARE, 0.9, category_id=3), result(OTHER, 0.5, 3)]
+    assert evaluate_vis(gt, found)['AP'] == 0.5
+    evaluation = VISEvaluation.run(gt, found, class_agnostic=True)
+    assert evaluation.metrics['AP'] == 1.0
+    (scores,) = evaluation.per_class
+    assert (scores.name, scores.num_truth, scores.num_results) == ('object', 2, 2)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_class_agnostic_is_a_file_with_one_category(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def masks() -> list:
+        x, y = rng.integers(0, 6, 2)
+        return [rect((x, y, x + 6, y + 5)), rect((x + 1, y, x + 7, y + 5))]
+
+    gt = make_gt([
+        dict(segmentations=masks(), category_id=int(rng.choice((1, 3))), video_id=i % 2 + 1)
+        for i in range(6)
+    ], num_videos=2)  # fmt: skip
+    found, best = [], []
+    for i in range(8):
+        track, scores = masks(), rng.random(2)
+        found += [result(track, float(s), key, i % 2 + 1) for s, key in zip(scores, (1, 3))]
+        best.append(result(track, float(scores.max()), 1, i % 2 + 1))
+    one = copy.deepcopy(gt)
+    one['categories'] = one['categories'][:1]
+    for annotation in one['annotations']:
+        annotation['category_id'] = 1
+    assert evaluate_vis(gt, found, class_agnostic=True) == evaluate_vis(one, best)
+
+
 def test_object_that_is_never_seen() -> None:
     gt = make_gt([dict(segmentations=[None, None])])
     assert evaluate_vis(gt, [result([None, None])])['AP'] == 0.0

@@ -144,6 +144,29 @@ def test_missing_video_is_named(ann_file: str) -> None:
     assert metric.evaluate(2)['AR_1'] == 0.5
 
 
+def test_only_the_videos_that_are_named(ann_file: str) -> None:
+    metric = make_metric(ann_file, videos=['video-2'])
+    metric.process(None, [as_sample(predict(2))])
+    assert metric.evaluate(1)['AP'] == 1.0
+    metric.process(None, [as_sample(predict(1)), as_sample(predict(2))])
+    with pytest.raises(ValueError, match=r'predictions for videos it does not have: \[1\]'):
+        metric.evaluate(2)
+    metric = make_metric(ann_file, videos=['video-3'])
+    metric.process(None, [as_sample(predict(2))])
+    with pytest.raises(ValueError, match=r"no video is called \['video-3'\].*video-1"):
+        metric.evaluate(1)
+
+
+def test_classes_are_taken_for_one(ann_file: str) -> None:
+    metric = make_metric(ann_file, class_agnostic=True)
+    wrong = predict(1, labels=(CLASSES.index('dog'),))
+    metric.process(None, [as_sample(wrong), as_sample(predict(2))])
+    assert metric.evaluate(2)['AP'] == 1.0
+    metric = make_metric(ann_file, classes=('object',), class_agnostic=True, category_ids=[1])
+    metric.process(None, [as_sample(predict(i, labels=(0,))) for i in (1, 2)])
+    assert metric.evaluate(2)['AP'] == 1.0
+
+
 def test_what_does_not_fit(ann_file: str) -> None:
     metric = make_metric(ann_file)
     metric.process({}, [as_sample(predict(i)) for i in (1, 2, 7)])

@@ -7,8 +7,8 @@ and seeds, so that they differ in one thing only. The studies run on any of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Options = Mapping[str, Any]
@@ -16,10 +16,32 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class DataSet:
-    """Configs of one small data set: trained from boxes, and its twin trained from masks."""
+    """Configs of one small data set.
+
+    Attributes:
+        boxes: trained from boxes.
+        pixels: its twin, trained from masks.
+        pretrained_boxes: the first on a pretrained backbone, where there is such a config.
+        pretrained_pixels: the second on a pretrained backbone.
+        folds: changes that leave videos out of training to score on them. The run of seed s is
+            that of fold s modulo their number; without folds every seed trains on all videos.
+    """
 
     boxes: str
     pixels: str
+    pretrained_boxes: str | None = None
+    pretrained_pixels: str | None = None
+    folds: tuple[Options, ...] = ()
+
+    def config(self, row: Row) -> str | None:
+        """Path of the config that a row starts from; ``None`` where this set has none."""
+        if row.pretrained:
+            return self.pretrained_pixels if row.pixels else self.pretrained_boxes
+        return self.pixels if row.pixels else self.boxes
+
+    def fold(self, seed: int) -> Options:
+        """Changes to the config for the run of this seed."""
+        return self.folds[seed % len(self.folds)] if self.folds else {}
 
 
 @dataclass(frozen=True)
@@ -30,12 +52,14 @@ class Row:
         name: as it stands in the table; also names the folder of its runs.
         options: changes to the config, dotted keys as for ``--cfg-options``.
         pixels: whether it starts from the pixel-supervised twin's config.
+        pretrained: whether it starts from the config on a pretrained backbone.
         paper: AP in percent by data set, where the paper has this row.
     """
 
     name: str
     options: Options = field(default_factory=dict)
     pixels: bool = False
+    pretrained: bool = False
     paper: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -54,6 +78,38 @@ class Study:
     rows: tuple[Row, ...]
 
 
+# each fold has one of the three videos with several objects
+_DAVIS_FOLDS = (
+    ('dogs-jump', 'blackswan', 'car-roundabout'),
+    ('bmx-trees', 'camel', 'libby'),
+    ('horsejump-high', 'cows', 'dog'),
+)
+
+
+def _leave_out(held: Sequence[str], videos: Sequence[str]) -> Options:
+    """Trains without the held videos and scores on them, all categories taken for one.
+
+    A class that only they have could not be learnt.
+    """
+    options: dict[str, Any] = {'model.network.track_head.num_classes': 1}
+    for split in ('train', 'val', 'test'):
+        kept = [name for name in videos if (name in held) == (split != 'train')]
+        dataset = dict(classes=['object'], category_map='object', videos=kept)
+        options |= {f'{split}_dataloader.dataset.{key}': v for key, v in dataset.items()}
+    for split in ('val', 'test'):
+        evaluator = dict(class_agnostic=True, category_ids=[1], videos=list(held))
+        options |= {f'{split}_evaluator.{key}': v for key, v in evaluator.items()}
+    return options
+
+
+_DAVIS_VIDEOS = [name for fold in _DAVIS_FOLDS for name in fold]
+_DAVIS = DataSet(
+    'configs/boxvis/boxvis_tiny_davis-mini.py',
+    'configs/baselines/mask2former-vis_tiny_davis-mini.py',
+    'configs/boxvis/boxvis_effnet-lite0_davis-mini.py',
+    'configs/baselines/mask2former-vis_effnet-lite0_davis-mini.py',
+)
+
 SETS = {
     'toyvis': DataSet(
         'configs/boxvis/boxvis_tiny_toyvis.py', 'configs/baselines/mask2former-vis_tiny_toyvis.py'
@@ -62,9 +118,9 @@ SETS = {
         'configs/boxvis/boxvis_tiny_toyvis-hard.py',
         'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
     ),
-    'davis_mini': DataSet(
-        'configs/boxvis/boxvis_tiny_davis-mini.py',
-        'configs/baselines/mask2former-vis_tiny_davis-mini.py',
+    'davis_mini': _DAVIS,
+    'davis_folds': replace(
+        _DAVIS, folds=tuple(_leave_out(fold, _DAVIS_VIDEOS) for fold in _DAVIS_FOLDS)
     ),
 }
 
@@ -150,6 +206,21 @@ STUDIES = {
             Row('above 0.5', _threshold('constant')),
             Row('above 0.3', _threshold('constant', 0.3)),
             Row('weighed by score', _WEIGHED),
+        ),
+    ),
+    'pretrained': Study(
+        'A pretrained small backbone on real videos',
+        'nothing is claimed; the paper starts from weights for COCO instances',
+        (
+            Row('from scratch, boxes'),
+            Row('from scratch, masks', pixels=True),
+            Row('pretrained, boxes', pretrained=True),
+            Row(
+                'pretrained, boxes, more pairs and pseudo masks',
+                {f'{_PAIR}.color_thr': 0.1, **_threshold('constant', 0.3)},
+                pretrained=True,
+            ),
+            Row('pretrained, masks', pixels=True, pretrained=True),
         ),
     ),
     'beyond': Study(

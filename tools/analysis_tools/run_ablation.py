@@ -29,7 +29,7 @@ from ablation_studies import SETS, STUDIES, Row
 from mmengine.config import Config
 
 from mmboxvis._cli import UsageError, schedule_options, write_json
-from mmboxvis.evaluation.functional import mean_best_iou
+from mmboxvis.evaluation.functional import GroundTruth, mean_best_iou, read_ground_truth
 from mmboxvis.visualization.curves import extract_curves, load_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,9 +62,12 @@ class Run:
 
     def config(self) -> Config:
         """The config of the run: the data set's, with the changes of the row."""
-        sources = SETS[self.data]
-        cfg = Config.fromfile(ROOT / (sources.pixels if self.row.pixels else sources.boxes))
-        cfg.merge_from_dict({**self.row.options, 'randomness.seed': self.seed})
+        source = SETS[self.data].config(self.row)
+        if source is None:
+            raise UsageError(f'the set {self.data} has no config for the row {self.row.name!r}')
+        cfg = Config.fromfile(ROOT / source)
+        fold = SETS[self.data].fold(self.seed)
+        cfg.merge_from_dict({**fold, **self.row.options, 'randomness.seed': self.seed})
         if self.max_iters is not None:
             cfg.merge_from_dict(schedule_options(cfg, self.max_iters))
         cfg.work_dir = str(self.folder)
@@ -146,10 +149,16 @@ def execute(run: Run, threads: int) -> str:
     outputs = ('--out', results, '--metrics-out', run.folder / 'metrics.json')
     _tool(run, threads, 'test.py', config, checkpoint, '--work-dir', run.folder / 'test', *outputs)
     metrics = json.loads((run.folder / 'metrics.json').read_text())
-    truth = cfg.test_evaluator.ann_file
-    metrics['mean_best_iou'] = mean_best_iou(ROOT / truth, results).mean
+    metrics['mean_best_iou'] = mean_best_iou(_truth(cfg), results).mean
     write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
     return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+
+
+def _truth(cfg: Config) -> GroundTruth:
+    """What the results of a run are scored against."""
+    truth = read_ground_truth(ROOT / cfg.test_evaluator.ann_file)
+    videos = cfg.test_evaluator.get('videos')
+    return truth if videos is None else truth.only(videos)
 
 
 def _tool(run: Run, threads: int, name: str, *arguments: str | os.PathLike[str]) -> None:

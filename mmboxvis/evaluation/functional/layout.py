@@ -12,7 +12,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -55,6 +55,26 @@ class GroundTruth:
     videos: dict[int, VideoInfo]
     categories: dict[int, str]
     annotations: list[Entry] | None
+
+    def only(self, names: Collection[str]) -> GroundTruth:
+        """The part of the file that is about the videos with these names.
+
+        Raises:
+            ValueError: if there is no such video.
+        """
+        known = {video.name for video in self.videos.values()}
+        if not set(names) <= known:
+            lost = sorted(set(names) - known)
+            raise ValueError(f'{self.source}: no video is called {lost}; it has {sorted(known)}')
+        videos = {key: video for key, video in self.videos.items() if video.name in names}
+        left_out = self.videos.keys() - videos.keys()
+        # an entry that cannot be read stays, and is complained of where it is used
+        annotations = self.annotations and [
+            entry
+            for entry in self.annotations
+            if not isinstance(entry, dict) or entry.get('video_id') not in left_out
+        ]
+        return replace(self, videos=videos, annotations=annotations)
 
 
 def load_json(path: Source) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -270,6 +270,20 @@ def read_pair(
     ):
         raise ValueError(problem)
     return truth, gts, entries, settled
+
+
+def without_classes(tracks: Sequence[Track]) -> list[Track]:
+    """The tracks of one video as tracks of one category, 1.
+
+    Predictions that share their shapes, one query with several classes, become one with the best
+    of their scores, in the place of the first.
+    """
+    best: dict[int, Track] = {}
+    for track in tracks:
+        known = best.get(id(track.shapes))
+        if known is None or track.score > known.score:
+            best[id(track.shapes)] = replace(track, category_id=1)
+    return list(best.values())
 
 
 def best_scored(scores: Sequence[float], limit: int) -> list[int]:

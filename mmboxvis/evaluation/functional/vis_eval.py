@@ -19,7 +19,14 @@ from .accumulate import CategoryCurves, accumulate
 from .layout import Entry, GroundTruth, IouType, Source
 from .matching import Matches, match_tracks
 from .occlusion import OCCLUSION_RANGES
-from .tracks import Track, best_scored, pairwise_iou, read_pair, result_tracks
+from .tracks import (
+    Track,
+    best_scored,
+    pairwise_iou,
+    read_pair,
+    result_tracks,
+    without_classes,
+)
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETS = (1, 10, 100)
@@ -82,14 +89,20 @@ class VISEvaluation:
         results: Source | Sequence[Entry],
         *,
         iou_type: Literal['segm', 'box', 'auto'] = 'auto',
+        class_agnostic: bool = False,
     ) -> VISEvaluation:
         """Scores results; see :func:`evaluate_vis` for the arguments."""
         truth, gts, entries, settled = read_pair(gt, results, iou_type)
+        categories = truth.categories
+        if class_agnostic:
+            categories = {1: 'object'}
+            gts = {key: without_classes(tracks) for key, tracks in gts.items()}
         annotated = {track.category_id for tracks in gts.values() for track in tracks}
         # a category without annotations has no score
-        dts = result_tracks(
-            [entry for entry in entries if entry['category_id'] in annotated], settled
-        )
+        scored = [e for e in entries if class_agnostic or e['category_id'] in annotated]
+        dts = result_tracks(scored, settled)
+        if class_agnostic:
+            dts = {key: without_classes(tracks) for key, tracks in dts.items()}
         groups = dict(AREA_RANGES)
         if any(not math.isnan(track.occlusion) for tracks in gts.values() for track in tracks):
             groups |= OCCLUSION_RANGES
@@ -99,8 +112,11 @@ class VISEvaluation:
             for category_id, match in outcome.items():
                 matches[category_id].append(match)
         curves = {key: accumulate(pooled, MAX_DETS) for key, pooled in matches.items()}
-        num_results = Counter(int(entry['category_id']) for entry in entries)
-        return cls(settled, tuple(groups), truth.categories, curves, dict(num_results))
+        found = (t.category_id for tracks in dts.values() for t in tracks)
+        num_results = Counter(
+            found if class_agnostic else (int(entry['category_id']) for entry in entries)
+        )
+        return cls(settled, tuple(groups), categories, curves, dict(num_results))
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -219,6 +235,7 @@ def evaluate_vis(
     results: Source | Sequence[Entry],
     *,
     iou_type: Literal['segm', 'box', 'auto'] = 'auto',
+    class_agnostic: bool = False,
 ) -> dict[str, float]:
     """Scores tracks against annotations, both in the YouTube-VIS layout.
 
@@ -235,6 +252,8 @@ def evaluate_vis(
         results: path of a result file (json, or a zip that holds it), or its loaded list.
         iou_type: 'segm' compares masks; 'box' compares ``bboxes``, or the bounding boxes of the
             masks of whoever has none; 'auto' takes masks if there are annotations with them.
+        class_agnostic: take all categories for one. Results with the same masks, one query with
+            several classes, then count once, with the best of their scores.
 
     Returns:
         AP, AP_50, AP_75, AP_s, AP_m, AP_l, AR_1, AR_10, AR_100, AR_s, AR_m, AR_l, and, where
@@ -245,4 +264,4 @@ def evaluate_vis(
         FileNotFoundError: if a path does not exist.
         ValueError: if something is wrong with an entry; names file, index and field.
     """
-    return VISEvaluation.run(gt, results, iou_type=iou_type).metrics
+    return VISEvaluation.run(gt, results, iou_type=iou_type, class_agnostic=class_agnostic).metrics
