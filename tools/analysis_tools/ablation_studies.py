@@ -23,8 +23,8 @@ class DataSet:
         pixels: its twin, trained from masks.
         pretrained_boxes: the first on a pretrained backbone, where there is such a config.
         pretrained_pixels: the second on a pretrained backbone.
-        folds: changes that leave videos out of training to score on them. The run of seed s is
-            that of fold s modulo their number; without folds every seed trains on all videos.
+        folds: changes that choose the videos to train and to score on. The run of seed s is that
+            of fold s modulo their number.
     """
 
     boxes: str
@@ -86,18 +86,17 @@ _DAVIS_FOLDS = (
 )
 
 
-def _leave_out(held: Sequence[str], videos: Sequence[str]) -> Options:
-    """Trains without the held videos and scores on them, all categories taken for one.
+def _one_class(*, train: Sequence[str], test: Sequence[str]) -> Options:
+    """Trains on some videos and scores on others, all categories taken for one.
 
-    A class that only they have could not be learnt.
+    A class that only the others have could not be learnt.
     """
     options: dict[str, Any] = {'model.network.track_head.num_classes': 1}
-    for split in ('train', 'val', 'test'):
-        kept = [name for name in videos if (name in held) == (split != 'train')]
-        dataset = dict(classes=['object'], category_map='object', videos=kept)
+    for split, videos in dict(train=train, val=test, test=test).items():
+        dataset = dict(classes=['object'], category_map='object', videos=list(videos))
         options |= {f'{split}_dataloader.dataset.{key}': v for key, v in dataset.items()}
     for split in ('val', 'test'):
-        evaluator = dict(class_agnostic=True, category_ids=[1], videos=list(held))
+        evaluator = dict(class_agnostic=True, category_ids=[1], videos=list(test))
         options |= {f'{split}_evaluator.{key}': v for key, v in evaluator.items()}
     return options
 
@@ -119,8 +118,13 @@ SETS = {
         'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
     ),
     'davis_mini': _DAVIS,
+    'davis_seen': replace(_DAVIS, folds=(_one_class(train=_DAVIS_VIDEOS, test=_DAVIS_VIDEOS),)),
     'davis_folds': replace(
-        _DAVIS, folds=tuple(_leave_out(fold, _DAVIS_VIDEOS) for fold in _DAVIS_FOLDS)
+        _DAVIS,
+        folds=tuple(
+            _one_class(train=[name for name in _DAVIS_VIDEOS if name not in fold], test=fold)
+            for fold in _DAVIS_FOLDS
+        ),
     ),
 }
 
