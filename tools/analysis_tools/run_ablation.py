@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -206,6 +207,8 @@ def _record(
 
 def _commit() -> str | None:
     """The commit the code is at, with a ``+`` where files differ from it; ``None`` outside git."""
+    if shutil.which('git') is None:
+        return None
     found = subprocess.run(
         ['git', 'describe', '--always', '--dirty=+'], cwd=ROOT, capture_output=True, text=True
     )
