@@ -255,13 +255,14 @@ def test_padding_is_no_part_of_the_target() -> None:
     assert all(torch.isfinite(value) for value in losses.values())
 
 
-def test_released_boxes_move_the_targets_alone() -> None:
-    sample = make_sample({4: (0, [(8, 8, 60, 50)] * 3)})
+@pytest.mark.parametrize('option', ['released_boxes', 'box_centers'])
+def test_how_boxes_are_filled_moves_the_targets_alone(option: str) -> None:
+    sample = make_sample({4: (0, [(8.25, 8.75, 59.25, 50.25)] * 3)})
     losses = {}
-    for released in (False, True):
+    for chosen in (False, True):
         torch.manual_seed(0)
-        model = make_boxvis(released_boxes=released)
-        losses[released] = compute_loss(model, [make_clip()], [sample])
+        model = make_boxvis(**{option: chosen})
+        losses[chosen] = compute_loss(model, [make_clip()], [sample])
     assert losses[True]['loss_proj'] != losses[False]['loss_proj']
     assert losses[True]['loss_cls'] == losses[False]['loss_cls']
 

@@ -15,19 +15,30 @@ from tests.models.tiny import TWO_OBJECTS, make_sample
 PAD = (64, 96)
 
 
-def fill_pixel_by_pixel(box: list[float], size: tuple[int, int], released: bool) -> torch.Tensor:
+def fill_pixel_by_pixel(box: list[float], size: tuple[int, int], rule: str) -> torch.Tensor:
     mask = torch.zeros(size)
     x1, y1, x2, y2 = box
     if x2 <= x1 or y2 <= y1:
         return mask
+    if rule == 'centers':
+        columns, rows = pixels_with_centers(x1, x2), pixels_with_centers(y1, y2)
+        for y in range(size[0]):
+            for x in range(size[1]):
+                mask[y, x] = y in rows and x in columns
+        return mask
     for y in range(size[0]):
         for x in range(size[1]):
-            if released:
+            if rule == 'released':
                 inside = math.floor(x1) < x <= math.ceil(x2) and math.floor(y1) < y <= math.ceil(y2)
             else:
                 inside = math.floor(x1) <= x < math.ceil(x2) and math.floor(y1) <= y < math.ceil(y2)
             mask[y, x] = inside
     return mask
+
+
+def pixels_with_centers(low: float, high: float) -> list[int]:
+    touched = range(math.floor(low), math.ceil(high))
+    return [x for x in touched if low <= x + 0.5 < high] or list(touched)
 
 
 coordinates = st.one_of(
@@ -48,13 +59,27 @@ class TestBoxesToMasks:
         assert mask.any(0).nonzero().flatten().tolist() == list(range(11, 21))
         assert mask.any(1).nonzero().flatten().tolist() == [1, 2, 3, 4]
 
-    @pytest.mark.parametrize('released', [False, True])
+    def test_centers_keep_the_size_of_fractional_boxes(self) -> None:
+        boxes = torch.tensor([[2.25, 1.5, 5.25, 3.5], [2.75, 1.75, 5.75, 3.75]])
+        assert boxes_to_masks(boxes, (6, 8), centers=True).sum((1, 2)).tolist() == [6, 6]
+        assert boxes_to_masks(boxes, (6, 8)).sum((1, 2)).tolist() == [12, 12]
+
+    def test_centers_leave_no_box_empty(self) -> None:
+        (mask,) = boxes_to_masks(torch.tensor([[2.6, 1.6, 2.9, 3.4]]), (5, 6), centers=True)
+        assert mask.nonzero().tolist() == [[2, 2]]
+
+    def test_one_rule_at_a_time(self) -> None:
+        with pytest.raises(ValueError, match='not both'):
+            boxes_to_masks(torch.zeros(1, 4), (2, 2), released=True, centers=True)
+
+    @pytest.mark.parametrize('rule', ['touched', 'released', 'centers'])
     @settings(deadline=None, max_examples=60)
     @given(boxes=st.lists(st.lists(coordinates, min_size=4, max_size=4), min_size=1, max_size=3))
-    def test_agrees_with_a_loop_over_pixels(self, released: bool, boxes: list[list[float]]) -> None:
+    def test_agrees_with_a_loop_over_pixels(self, rule: str, boxes: list[list[float]]) -> None:
         size = (11, 13)
-        masks = boxes_to_masks(torch.tensor(boxes)[:, None], size, released=released)
-        slow = torch.stack([fill_pixel_by_pixel(box, size, released) for box in boxes])
+        options = {} if rule == 'touched' else {rule: True}
+        masks = boxes_to_masks(torch.tensor(boxes)[:, None], size, **options)
+        slow = torch.stack([fill_pixel_by_pixel(box, size, rule) for box in boxes])
         assert masks.dtype == torch.float32
         assert torch.equal(masks[:, 0], slow)
 

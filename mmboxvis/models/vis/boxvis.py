@@ -38,6 +38,8 @@ class BoxVIS(BaseVIS):
             see the same).
         released_boxes: fills boxes as the released program does, one pixel further right and
             down, see :func:`mmboxvis.structures.boxes_to_masks`.
+        box_centers: fills boxes with the pixels whose centres they hold, instead of all they
+            touch (beyond the paper; for small frames).
         teacher_train_mode: trains with the teacher in train mode, as the released program does:
             the drop-path of a Swin backbone then adds noise to its pseudo masks.
         kwargs: see :class:`BaseVIS`.
@@ -51,6 +53,7 @@ class BoxVIS(BaseVIS):
         pseudo_masks: dict | None,
         confidence: dict | None = None,
         released_boxes: bool = False,
+        box_centers: bool = False,
         teacher_train_mode: bool = False,
         pair_warmup: float = 0.0,
         student_view: dict | None = None,
@@ -63,6 +66,7 @@ class BoxVIS(BaseVIS):
         self.student_view = None if student_view is None else MODELS.build(student_view)
         self.criterion = MODELS.build(criterion)
         self.released_boxes = released_boxes
+        self.box_centers = box_centers
         self.teacher_train_mode = teacher_train_mode
         self.confidence = TASK_UTILS.build(confidence or dict(type='ConfidenceSchedule'))
         self.pseudo_mask_generator = None
@@ -138,6 +142,7 @@ class BoxVIS(BaseVIS):
             (inputs.shape[-2], inputs.shape[-1]),
             device=inputs.device,
             released_boxes=self.released_boxes,
+            box_centers=self.box_centers,
         )
         # the teacher first: what it needs is free again before the student keeps its activations
         labs = self._colors(rgb)
