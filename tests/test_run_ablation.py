@@ -101,13 +101,19 @@ def test_schedule_is_stretched_for_all_rows_alike(tool: ModuleType, tmp_path: Pa
         assert cfg.param_scheduler[1].end == 90
 
 
-def test_folds_score_what_they_did_not_train_on(tool: ModuleType, tmp_path: Path) -> None:
-    command = ['pretrained', '--set', 'davis_folds', '--out', str(tmp_path)]
+@pytest.mark.parametrize(
+    ('study', 'data'), [('pretrained', 'davis_folds'), ('table5', 'mix_folds')]
+)
+def test_folds_score_what_they_did_not_train_on(
+    tool: ModuleType, study: str, data: str, tmp_path: Path
+) -> None:
+    command = [study, '--set', data, '--out', str(tmp_path)]
     held: list[list[str]] = []
     for run in tool.plan(tool.parse_args([*command, '--seeds', '0', '1', '2', '3'])):
         cfg = run.config()
         assert MODELS.build(cfg.model).student.track_head.cls_embed.out_features == 2
-        train, test = cfg.train_dataloader.dataset.videos, cfg.test_dataloader.dataset.videos
+        davis = cfg.train_dataloader.dataset.get('datasets', [cfg.train_dataloader.dataset])[0]
+        train, test = davis.videos, cfg.test_dataloader.dataset.videos
         assert len(train) == 6 and len(test) == 3 and not set(train) & set(test)
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             assert evaluator.videos == test and evaluator.class_agnostic
@@ -138,6 +144,8 @@ def test_rows_that_a_set_cannot_run_are_told(
         == 1
     )
     assert "toyvis has no config for the row 'pretrained, boxes'" in capsys.readouterr().err
+    assert tool.main(['table5', '--set', 'toyvis', '--out', str(tmp_path)]) == 1
+    assert 'table5 runs on --set mix_folds, not toyvis' in capsys.readouterr().err
 
 
 def test_unknown_row_is_named(tool: ModuleType, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from mmengine.config import read_base
 
 with read_base():
     from .._base_.datasets.davis_mini import *
+    from .._base_.datasets.small_images import coco_train
     from .._base_.default_runtime import *
     from .._base_.models.boxvis_tiny import *
     from .._base_.schedules.tiny import *
@@ -17,23 +18,6 @@ train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.01)]
 
-image_pipeline = [
-    dict(type='LoadClipFrames'),
-    dict(type='LoadClipAnnotations'),
-    dict(type='ImageToClip', num_frames=3),
-    dict(
-        type='RandomApply',
-        prob=0.5,
-        transforms=[
-            dict(type='ClipResizeShortEdge', short_edges=(300, 350, 400), max_long=666),
-            dict(type='ClipRandomCrop', min_size=160, max_size=240),
-        ],
-    ),
-    dict(type='ClipResizeShortEdge', short_edges=(144, 160, 176, 192), max_long=352),
-    dict(type='ClipRandomFlip', prob=0.5),
-    dict(type='ClipRotate'),
-    dict(type='PackClipInputs'),
-]
 train_dataloader = dict(
     batch_size=2,
     num_workers=1,
@@ -42,17 +26,6 @@ train_dataloader = dict(
     collate_fn=dict(type='pseudo_collate'),
     dataset=dict(
         type='ConcatDataset',
-        datasets=[
-            davis_train,
-            dict(
-                type='CocoClips',
-                data_root=data_root + 'coco_mini',
-                ann_file='instances.json',
-                img_root='images',
-                classes=classes,
-                unknown_categories='drop',
-                pipeline=image_pipeline,
-            ),
-        ],
+        datasets=[davis_train, coco_train],
     ),
 )

@@ -116,11 +116,19 @@ def test_mmengine_resumes_without_loading(workers, monkeypatch):
     assert [next(resumed).tolist() for _ in range(4)] == straight[10:]
 
 
+def test_weight_zero_is_as_if_the_set_were_not_there():
+    alone = take(MixedSampler(mix(7, 5), [2, 1], seed=3), 200)
+    assert take(MixedSampler(mix(7, 5, 4), [2, 1, 0], seed=3), 200) == alone
+    assert take(MixedSampler(mix(7, 5, 0), [2, 1, 0], seed=3), 200) == alone
+    assert set(take(MixedSampler(mix(7, 5), [0, 1], seed=3), 50)) == set(range(7, 12))
+
+
 @pytest.mark.parametrize(
     ('sizes', 'weights', 'message'),
     [
         ((5, 5), [1], 'one for each data set'),
-        ((5, 5), [1, 0], 'must be positive'),
+        ((5, 5), [1, -1], 'must not be negative'),
+        ((5, 5), [0, 0], 'some positive'),
         ((5, 0), [1, 1], 'data set 1 of the mix is empty'),
     ],
 )

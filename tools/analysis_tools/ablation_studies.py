@@ -20,7 +20,7 @@ class DataSet:
 
     Attributes:
         boxes: trained from boxes.
-        pixels: its twin, trained from masks.
+        pixels: its twin, trained from masks, where there is such a config.
         pretrained_boxes: the first on a pretrained backbone, where there is such a config.
         pretrained_pixels: the second on a pretrained backbone.
         folds: changes that choose the videos to train and to score on. The run of seed s is that
@@ -28,7 +28,7 @@ class DataSet:
     """
 
     boxes: str
-    pixels: str
+    pixels: str | None = None
     pretrained_boxes: str | None = None
     pretrained_pixels: str | None = None
     folds: tuple[Options, ...] = ()
@@ -71,11 +71,13 @@ class Study:
         title: heading of the table.
         claim: what the paper says of the rows, or what is asked.
         rows: in the order of the table.
+        sets: keys of :data:`SETS` that it runs on; empty for all.
     """
 
     title: str
     claim: str
     rows: tuple[Row, ...]
+    sets: tuple[str, ...] = ()
 
 
 # each fold has one of the three videos with several objects
@@ -86,22 +88,35 @@ _DAVIS_FOLDS = (
 )
 
 
-def _one_class(*, train: Sequence[str], test: Sequence[str]) -> Options:
-    """Trains on some videos and scores on others, all categories taken for one.
+def _videos(train: Sequence[str], test: Sequence[str], *, of_mix: bool = False) -> Options:
+    """Trains on some videos and scores on others; of a mix, the first set is that of the videos."""
+    trained = 'train_dataloader.dataset.datasets.0' if of_mix else 'train_dataloader.dataset'
+    scored = ('val_dataloader.dataset', 'test_dataloader.dataset')
+    evaluators = ('val_evaluator', 'test_evaluator')
+    chosen = {trained: train, **dict.fromkeys((*scored, *evaluators), test)}
+    return {f'{where}.videos': list(names) for where, names in chosen.items()}
 
-    A class that only the others have could not be learnt.
-    """
-    options: dict[str, Any] = {'model.network.track_head.num_classes': 1}
-    for split, videos in dict(train=train, val=test, test=test).items():
-        dataset = dict(classes=['object'], category_map='object', videos=list(videos))
-        options |= {f'{split}_dataloader.dataset.{key}': v for key, v in dataset.items()}
-    for split in ('val', 'test'):
-        evaluator = dict(class_agnostic=True, category_ids=[1], videos=list(test))
-        options |= {f'{split}_evaluator.{key}': v for key, v in evaluator.items()}
-    return options
+
+# all categories taken for one: a class that only videos left out have could not be learnt
+_ONE_CLASS: Options = {
+    'model.network.track_head.num_classes': 1,
+    **{
+        f'{split}_dataloader.dataset.{key}': value
+        for split in ('train', 'val', 'test')
+        for key, value in dict(classes=['object'], category_map='object').items()
+    },
+    **{
+        f'{split}_evaluator.{key}': value
+        for split in ('val', 'test')
+        for key, value in dict(class_agnostic=True, category_ids=[1]).items()
+    },
+}
 
 
 _DAVIS_VIDEOS = [name for fold in _DAVIS_FOLDS for name in fold]
+_DAVIS_SPLITS = [
+    ([name for name in _DAVIS_VIDEOS if name not in fold], fold) for fold in _DAVIS_FOLDS
+]
 _DAVIS = DataSet(
     'configs/boxvis/boxvis_tiny_davis-mini.py',
     'configs/baselines/mask2former-vis_tiny_davis-mini.py',
@@ -118,13 +133,13 @@ SETS = {
         'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
     ),
     'davis_mini': _DAVIS,
-    'davis_seen': replace(_DAVIS, folds=(_one_class(train=_DAVIS_VIDEOS, test=_DAVIS_VIDEOS),)),
+    'davis_seen': replace(_DAVIS, folds=({**_ONE_CLASS, **_videos(_DAVIS_VIDEOS, _DAVIS_VIDEOS)},)),
     'davis_folds': replace(
-        _DAVIS,
-        folds=tuple(
-            _one_class(train=[name for name in _DAVIS_VIDEOS if name not in fold], test=fold)
-            for fold in _DAVIS_FOLDS
-        ),
+        _DAVIS, folds=tuple({**_ONE_CLASS, **_videos(*split)} for split in _DAVIS_SPLITS)
+    ),
+    'mix_folds': DataSet(
+        'configs/ablations/table5-small_effnet-lite0_davis-mini.py',
+        folds=tuple(_videos(*split, of_mix=True) for split in _DAVIS_SPLITS),
     ),
 }
 
@@ -161,6 +176,10 @@ def _paper(ytvis21: float, ovis: float) -> dict[str, float]:
     return {'YTVIS21': ytvis21, 'OVIS': ovis}
 
 
+def _mix(weights: Sequence[float]) -> Options:
+    return {'train_dataloader.sampler.weights': list(weights)}
+
+
 STUDIES = {
     'table3': Study(
         'Losses of the baseline (Table 3)',
@@ -190,6 +209,19 @@ STUDIES = {
             Row('+ centre shift', _pairs(5), paper=_paper(42.6, 26.5)),
             Row('2 + 5, all', _pairs(7), paper=_paper(43.0, 26.9)),
         ),
+    ),
+    'table5': Study(
+        'Sources of clips (Table 5): real videos : drawn videos : images',
+        'a second set helps if it is drawn from less often than the first; images help further',
+        (
+            Row('1 : 0 : 0', _mix([1, 0, 0]), paper={'YTVIS21': 42.8}),
+            Row('0 : 1 : 0', _mix([0, 1, 0]), paper={'OVIS': 26.2}),
+            Row('1 : 1 : 0', _mix([1, 1, 0]), paper={**_paper(41.5, 27.0), 'BVISD': 32.7}),
+            Row('2 : 1 : 0', _mix([2, 1, 0]), paper={**_paper(42.3, 27.9), 'BVISD': 34.2}),
+            Row('2 : 1 : 1', _mix([2, 1, 1]), paper={**_paper(43.2, 29.0), 'BVISD': 35.5}),
+            Row('2 : 0 : 1', _mix([2, 0, 1])),
+        ),
+        sets=('mix_folds',),
     ),
     'supervision': Study(
         'Boxes against masks (Tables 3, 5 and 6)',

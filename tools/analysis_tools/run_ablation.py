@@ -7,6 +7,8 @@ broken off goes on from its newest checkpoint. So the same command continues, ad
 
 Example:
     python tools/analysis_tools/run_ablation.py table4 --set toyvis-hard --seeds 0 1 2 --jobs 2
+
+On the sets of folds, which leave videos out of training to score on them, the seed s runs fold s.
 """
 
 from __future__ import annotations
@@ -94,9 +96,11 @@ def plan(args: argparse.Namespace) -> list[Run]:
     """Lists the runs that the command line asks for, a seed of every row before the next seed.
 
     Raises:
-        UsageError: If a row is not in the study.
+        UsageError: If a row is not in the study, or the study does not run on the set.
     """
     study = STUDIES[args.study]
+    if study.sets and args.data not in study.sets:
+        raise UsageError(f'{args.study} runs on --set {" or ".join(study.sets)}, not {args.data}')
     names = [row.name for row in study.rows]
     unknown = set(args.rows or ()) - set(names)
     if unknown:

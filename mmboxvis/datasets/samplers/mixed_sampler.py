@@ -32,13 +32,14 @@ class MixedSampler(Sampler[int]):
 
     Args:
         dataset: a ``ConcatDataset`` of the data sets to mix.
-        weights: one positive number a data set, relative, such as ``[2, 1, 1]``.
+        weights: one number a data set, relative, such as ``[2, 1, 1]``; one of weight 0 is never
+            drawn from, and the others as if it were not there.
         seed: the same on all ranks; drawn and shared if ``None``.
         same_orientation: reorder the stream so that each run of so many indices on a rank is all
             landscape or all portrait. 1 leaves the order as drawn.
 
     Raises:
-        ValueError: if weights do not fit the data sets, or one of these is empty.
+        ValueError: if weights do not fit the data sets, or one that is drawn from is empty.
     """
 
     def __init__(
@@ -54,15 +55,17 @@ class MixedSampler(Sampler[int]):
                 f'weights {list(weights)} must be one for each data set of a ConcatDataset, got '
                 + ('no ConcatDataset' if parts is None else f'{len(parts)} data sets')
             )
-        if min(weights) <= 0 or not np.isfinite(weights).all() or same_orientation < 1:
+        if min(weights) < 0 or not np.isfinite(weights).all() or not sum(weights):
             raise ValueError(
-                f'weights and same_orientation must be positive, got {list(weights)}, '
-                f'{same_orientation}'
+                f'weights must not be negative, and some positive, got {list(weights)}'
             )
+        if same_orientation < 1:
+            raise ValueError(f'same_orientation must be positive, got {same_orientation}')
         self.dataset = dataset
         self.sizes = [len(part) for part in parts]
-        if min(self.sizes) == 0:
-            raise ValueError(f'data set {self.sizes.index(0)} of the mix is empty')
+        for number, (size, weight) in enumerate(zip(self.sizes, weights, strict=True)):
+            if size == 0 and weight:
+                raise ValueError(f'data set {number} of the mix is empty')
         self.weights = np.asarray(weights, np.float64) / sum(weights)
         self.seed = int(sync_random_seed() if seed is None else seed)
         self.same_orientation = same_orientation

@@ -1,0 +1,45 @@
+"""Table 5 in small: real videos, drawn videos, images as pseudo clips; objects are one class."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.datasets.davis_mini import *
+    from .._base_.datasets.small_images import coco_train
+    from .._base_.datasets.toyvis import generate
+    from .._base_.default_runtime import *
+    from .._base_.models.boxvis_effnet_lite0 import *
+    from .._base_.schedules.tiny_pretrained import *
+
+max_iters = 800
+model['network']['track_head']['num_classes'] = 1
+train_cfg.update(max_iters=max_iters)
+param_scheduler[1].update(end=max_iters)
+custom_hooks = [dict(type='EMATeacherHook', momentum=0.005)]
+
+# the sets share no classes
+object_class = dict(classes=('object',), category_map='object')
+davis_train.update(object_class)
+coco_train.update(object_class)
+toyvis_train = dict(
+    type='ToyVIS',
+    data_root='data/toyvis',
+    split='train',
+    ann_file='boxes.json',
+    generate=generate,
+    clip=dict(num_frames=3, frame_range=5),
+    pipeline=train_pipeline,
+    **object_class,
+)
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='MixedSampler', weights=[2, 1, 1], seed=0, same_orientation=2),
+    collate_fn=dict(type='pseudo_collate'),
+    dataset=dict(type='ConcatDataset', datasets=[davis_train, toyvis_train, coco_train]),
+)
+for loader in (val_dataloader, test_dataloader):
+    loader['dataset'].update(object_class)
+for evaluator in (val_evaluator, test_evaluator):
+    evaluator.update(class_agnostic=True, category_ids=[1])
+del loader, evaluator
