@@ -173,7 +173,7 @@ def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
 
 def _gathered_inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
     """The same with L * D * C numbers of memory, and dense operations only."""
-    gathered = vectors.index_select(0, partners.flatten()).view(*partners.shape, -1)
+    gathered = vectors.index_select(0, partners.flatten()).view(*partners.shape, vectors.shape[-1])
     return torch.einsum('lc,ldc->ld', vectors.index_select(0, rows), gathered)
 
 
