@@ -193,14 +193,19 @@ def build_runner(cfg: Config) -> Runner:
 def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
     """Return the changes, as dotted keys, that stretch a schedule over another number of steps.
 
-    Warm-up, decay and milestones keep their share of the training.
+    Warm-up, decay and milestones keep their share of the training. Nothing is validated on the
+    way; mmengine does so after the last step whatever the interval, unless it begins later.
 
     Args:
         cfg: Config with an iteration-based training loop.
         max_iters: The number of steps wanted.
     """
     old = cfg.train_cfg.max_iters
-    options = {'train_cfg.max_iters': max_iters, 'train_cfg.val_interval': max_iters + 1}
+    options = {
+        'train_cfg.max_iters': max_iters,
+        'train_cfg.val_interval': max_iters + 1,
+        'train_cfg.val_begin': max_iters + 1,
+    }
     for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
         begin = scheduler.get('begin', 0) * max_iters // old
         scaled: dict[str, Any] = {'begin': begin}

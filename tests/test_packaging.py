@@ -929,6 +929,7 @@ def test_schedule_keeps_its_shape(max_iters: int) -> None:
     )
     options = schedule_options(cfg, max_iters)
     assert options['train_cfg.max_iters'] == max_iters
+    assert options['train_cfg.val_begin'] > max_iters
     for index in range(3):
         begin, end = (options[f'param_scheduler.{index}.{key}'] for key in ('begin', 'end'))
         assert begin < end <= max_iters

@@ -114,10 +114,10 @@ def train(args: argparse.Namespace, cfg: Config, work_dir: Path) -> tuple[Path, 
     Returns:
         The checkpoint, the run's folder of logs, and the seconds it took.
     """
-    options = [f'randomness.seed={args.seed}']
-    if args.max_iters is not None:
-        stretched = schedule_options(cfg, args.max_iters)
-        options += [f'{key}={value}'.replace(' ', '') for key, value in stretched.items()]
+    # tools/test.py scores it; so its schedule is set even where it stays as long as it is
+    stretched = schedule_options(cfg, args.max_iters or cfg.train_cfg.max_iters)
+    stretched['randomness.seed'] = args.seed
+    options = [f'{key}={value}'.replace(' ', '') for key, value in stretched.items()]
     earlier = set(work_dir.glob('*/*.log'))
     seconds = run_tool('train.py', args.config, '--work-dir', work_dir, '--cfg-options', *options)
     log = max(set(work_dir.glob('*/*.log')) - earlier)
