@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -11,7 +12,9 @@ from tests.models.tiny import network_cfg
 
 
 def make_backbone(**kwargs) -> nn.Module:
-    backbone = MODELS.build({**network_cfg(depth=50)['backbone'], **kwargs})
+    if kwargs.get('type') != 'EfficientNetLite0':
+        kwargs = {**network_cfg(depth=50)['backbone'], **kwargs}
+    backbone = MODELS.build(kwargs)
     backbone.train()
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -21,11 +24,22 @@ def make_backbone(**kwargs) -> nn.Module:
     return backbone
 
 
-def test_same_maps_gradients_and_names():
-    plain = make_backbone()
+LITE = dict(type='EfficientNetLite0', pretrained=False)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'size'),
+    [({}, (64, 96)), (LITE, (64, 96)), (LITE, (33, 71)), (dict(LITE, with_cp=True), (32, 32))],
+    ids=['resnet', 'lite', 'lite-odd', 'lite-recomputed'],
+)
+def test_same_maps_gradients_and_names(kwargs, size):
+    plain = make_backbone(**kwargs)
     folded = fold_frozen_norms(copy.deepcopy(plain))
     assert list(plain.state_dict()) == list(folded.state_dict())
-    frames = torch.randn(2, 3, 64, 96)
+    assert any(
+        type(module) is not type(twin) for module, twin in zip(plain.modules(), folded.modules())
+    )
+    frames = torch.randn(2, 3, *size)
     for expected, maps in zip(plain(frames), folded(frames), strict=True):
         torch.testing.assert_close(maps, expected, atol=1e-4, rtol=1e-4)
     for backbone in (plain, folded):
@@ -37,7 +51,8 @@ def test_same_maps_gradients_and_names():
             torch.testing.assert_close(grads[name].grad, parameter.grad, atol=1e-4, rtol=1e-3)
 
 
-def test_keeps_half_for_the_gradient_and_a_copy_uses_its_own_norms():
+@pytest.mark.parametrize('kwargs', [{}, LITE], ids=['resnet', 'lite'])
+def test_keeps_less_for_the_gradient_and_a_copy_uses_its_own_norms(kwargs):
     kept: dict[int, int] = {}
 
     def count(tensor):
@@ -46,7 +61,7 @@ def test_keeps_half_for_the_gradient_and_a_copy_uses_its_own_norms():
         return tensor
 
     sizes = []
-    for backbone in (make_backbone(), fold_frozen_norms(make_backbone())):
+    for backbone in (make_backbone(**kwargs), fold_frozen_norms(make_backbone(**kwargs))):
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             maps = backbone(torch.randn(2, 3, 64, 96))
