@@ -50,6 +50,9 @@ def test_eval_results(files: tuple[str, Path], capsys: pytest.CaptureFixture) ->
     assert '100.0' in shown and 'giraffe' in shown
     scores = json.loads(out.read_text())
     assert scores['metrics']['AP'] == scores['per_class']['giraffe']['AP'] == 1.0
+    assert main([gt, str(results), '--class-agnostic', '--per-class']) == 0
+    shown = capsys.readouterr().out
+    assert 'object' in shown and 'giraffe' not in shown
     assert main([gt, str(results), '--iou-type', 'box']) == 0
     assert 'boxes' in capsys.readouterr().out
     assert main([gt, gt]) == 1

@@ -22,6 +22,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default='auto',
         help='what to compare; auto: masks where the annotations have some (default)',
     )
+    parser.add_argument('--class-agnostic', action='store_true', help='take all classes for one')
     parser.add_argument('--per-class', action='store_true', help='list the classes as well')
     parser.add_argument('--out', type=Path, help='write the unrounded scores to this json file')
     return parser.parse_args(argv)
@@ -31,7 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     """Prints the scores; returns 1 where a file is missing or wrong."""
     args = parse_args(argv)
     try:
-        evaluation = VISEvaluation.run(args.gt, args.results, iou_type=args.iou_type)
+        evaluation = VISEvaluation.run(
+            args.gt, args.results, iou_type=args.iou_type, class_agnostic=args.class_agnostic
+        )
         print(format_scores(evaluation, per_class=args.per_class))
         if args.out:
             scores = dict(
