@@ -156,15 +156,19 @@ class BoxVISHead(BaseModule):
         query_pos = self.query_embed.weight.expand(num_clips, -1, -1)
         time_code = self.decoder_positional_encoding.time_code(num_frames, query.device)
 
+        # of all frames together: a product with it has the masks of a query in one piece
+        mask_map = mask_embeds.transpose(1, 2).flatten(2)
         predictions: list[ClipPredictions] = []
         layers = self.transformer_decoder.layers
         for i in range(len(layers) + 1):
             embeds = self.transformer_decoder.post_norm(query)
             masks = self.mask_embed(embeds)
             if i == len(layers) or not last_only:
-                logits = _dot(masks, mask_embeds.flatten(3)).unflatten(-1, mask_embeds.shape[-2:])
+                mask_map = mask_map.to(masks.dtype)
+                logits = (masks @ mask_map).unflatten(-1, (num_frames, *mask_embeds.shape[-2:]))
+                classes = self.cls_embed(embeds)
                 predictions.append(
-                    ClipPredictions(self.cls_embed(embeds), logits, embeds, mask_features)
+                    ClipPredictions(classes, logits, embeds, mask_features, masks, mask_map)
                 )
             if i == len(layers):
                 break

@@ -153,11 +153,30 @@ class _Criterion(BaseModule):
         return changed / max(total, 1)
 
 
-def _matched_masks(mask_logits: Tensor, matches: LayerMatches) -> Tensor:
-    """Mask logits of the matched queries of all clips, (sum n, T, h, w) float32."""
-    return torch.cat(
-        [logits[queries] for logits, (queries, _) in zip(mask_logits, matches, strict=True)]
-    ).float()
+def _matched_masks(
+    predictions: Sequence[ClipPredictions], matches: Sequence[LayerMatches]
+) -> list[Tensor]:
+    """Mask logits of the matched queries of all clips, (sum n, T, h, w) float32 for each layer.
+
+    Where predictions say what their masks are products of, the matched queries' are multiplied
+    anew, those of all layers at once. So nothing is spent on the gradient of the other queries.
+    """
+    by_clip = []
+    for i in range(len(predictions[0].mask_logits)):
+        queries = [matched[i][0] for matched in matches]
+        layers = [layer.clip(i) for layer in predictions]
+        vectors = [
+            layer.mask_vectors[q]
+            for layer, q in zip(layers, queries)
+            if layer.mask_vectors is not None
+        ]
+        if layers[0].mask_map is None or len(vectors) < len(layers):
+            by_clip.append([layer.mask_logits[q] for layer, q in zip(layers, queries)])
+            continue
+        logits = torch.cat(vectors) @ layers[0].mask_map
+        logits = logits.unflatten(-1, layers[0].mask_logits.shape[1:])
+        by_clip.append(list(logits.split([len(q) for q in queries])))
+    return [torch.cat(layer).float() for layer in zip(*by_clip)]
 
 
 @dataclass(frozen=True)
@@ -284,11 +303,11 @@ class BoxSupervisedCriterion(_Criterion):
             confident = [(clip.scores >= least) & (clip.query_inds >= 0) for clip in pseudo]
         layers = []
         truth = None
-        for prediction, matched in zip(predictions, matches, strict=True):
+        all_masks = _matched_masks(predictions, matches)
+        for prediction, matched, masks in zip(predictions, matches, all_masks, strict=True):
             # matches come in the order of the instances, so with N <= Q all layers share the truth
             if truth is None or len(truth.box_masks) < sum(map(len, targets)):
                 truth = _MatchedTruth.of(targets, pseudo, confident, pairs, matched, self.loss_proj)
-            masks = _matched_masks(prediction.mask_logits, matched)
             losses = dict(
                 loss_cls=self._loss_cls(
                     prediction.cls_logits, targets, matched, averages.cls_weight
@@ -381,9 +400,10 @@ class MaskSupervisedCriterion(_Criterion):
         matches = self._match(predictions, targets, [None] * len(targets), 0.0)
         averages = self._averages(targets, predictions[-1].cls_logits.shape[1])
         layers = []
-        for prediction, matched in zip(predictions, matches, strict=True):
+        all_masks = _matched_masks(predictions, matches)
+        for prediction, matched, matched_masks in zip(predictions, matches, all_masks, strict=True):
             loss_mask, loss_dice = self.loss_mask(
-                _matched_masks(prediction.mask_logits, matched),
+                matched_masks,
                 torch.cat([masks[gt] for masks, (_, gt) in zip(masks_of, matched)]),
                 avg_factor=averages.instances,
             )

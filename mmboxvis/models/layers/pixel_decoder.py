@@ -10,10 +10,22 @@ import torch
 import torch.nn.functional as F
 from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.config import ConfigDict
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import FrameFeatures
+
+
+class _ReLU(nn.ReLU):
+    """In place where nothing is kept for a gradient.
+
+    A linear layer gives a view of its result for (F, S, C); in place on a view, autograd would
+    copy all of it three times in the backward pass.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Clamps at 0."""
+        return F.relu(x, inplace=not (torch.is_grad_enabled() and x.requires_grad))
 
 
 @MODELS.register_module()
@@ -38,6 +50,10 @@ class FrameFeaturesPixelDecoder(MSDeformAttnPixelDecoder):
         super().__init__(encoder=config, **kwargs)
         for layer in self.encoder.layers:
             layer.self_attn = MODELS.build(dict(type=attention, **layer.self_attn_cfg))
+        for module in list(self.encoder.modules()):
+            for name, child in module.named_children():
+                if type(child) is nn.ReLU:
+                    setattr(module, name, _ReLU())
 
     def forward(self, feats: Sequence[Tensor]) -> FrameFeatures:
         """Decodes frames one by one, without mixing them.

@@ -103,14 +103,15 @@ class BoxSupervisedAssigner(ClipAssigner):
         box_cost = self._box_cost(targets.labels, boxes)
         if pseudo is None:
             return box_cost
-        trusted = self._trusted(pseudo, boxes, threshold)
+        trusted = self._trusted(pseudo, boxes, threshold).nonzero().squeeze(1)
+        if not len(trusted):
+            return box_cost
         where = self._draw_points(boxes.device) if points is None else points
-        values = sample_shared_points(pseudo.masks.float(), where).flatten(1)
+        values = sample_shared_points(pseudo.masks[trusted].float(), where).flatten(1)
 
         def cost(cls_logits: Tensor, mask_logits: Tensor) -> Tensor:
             by_masks = self._point_cost(mask_logits, where, values)
-            # where() and not a product: 0 * inf would spoil the untrusted columns
-            return box_cost(cls_logits, mask_logits) + by_masks.where(trusted, 0)
+            return box_cost(cls_logits, mask_logits).index_add_(1, trusted, by_masks)
 
         return cost
 

@@ -174,8 +174,8 @@ class ClipAssigner(ABC):
         # what a query costs does not depend on the others, so layers are just more queries
         parts = [
             layer_cost(
-                torch.cat(list(cls_logits[i : i + step])).float(),
-                torch.cat(list(mask_logits[i : i + step])).float(),
+                _joined(cls_logits[i : i + step]).float(),
+                _joined(mask_logits[i : i + step]).float(),
             )
             for i in range(0, len(mask_logits), step)
         ]
@@ -190,6 +190,11 @@ class ClipAssigner(ABC):
         bce = point_bce_cost(logits, targets)
         dice = point_dice_cost(logits, targets)
         return self.mask_weight * bce + self.dice_weight * dice
+
+
+def _joined(layers: Sequence[Tensor] | Tensor) -> Tensor:
+    """Queries of layers one after another; those of a single one are not copied."""
+    return layers[0] if len(layers) == 1 else torch.cat(list(layers))
 
 
 def _check_frames(mask_logits: Tensor, masks: Tensor) -> None:

@@ -26,9 +26,10 @@ def query_quality(mask_logits: Tensor) -> Tensor:
     Returns:
         (Q,), 0 for an empty mask, else in (0.5, 1].
     """
-    probs = mask_logits.sigmoid().flatten(1)
-    inside = probs > 0.5
-    return (probs * inside).sum(1) / (inside.sum(1) + 1e-6)
+    inside = F.threshold(mask_logits.sigmoid().flatten(1), 0.5, 0.0)
+    total = inside.sum(1)
+    # counted as floats: exact up to 2 ** 24 pixels, and booleans would be widened to be summed
+    return total / (inside.sign_().sum(1) + 1e-6)
 
 
 def classification_cost(
