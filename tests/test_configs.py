@@ -99,10 +99,14 @@ def _groups(cfg: Config, model: nn.Module) -> dict[str, tuple[float, float]]:
         )
     )
     wrapper: Any = constructor(model)
+    groups = wrapper.optimizer.param_groups
     where = {
-        id(group['params'][0]): (group['lr'], group['weight_decay'])
-        for group in wrapper.optimizer.param_groups
+        id(parameter): (group['lr'], group['weight_decay'])
+        for group in groups
+        for parameter in group['params']
     }
+    # a GPU steps the parameters of a group together
+    assert len(groups) == len(set(where.values()))
     return {
         name: where[id(parameter)]
         for name, parameter in model.student.named_parameters()

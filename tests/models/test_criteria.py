@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmboxvis.models.heads import criteria
+from mmboxvis.models.losses import pseudo_mask_loss
 from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions, ClipTargets, PseudoMasks
@@ -369,6 +370,48 @@ class TestMaskSupervised:
         targets = [ClipTargets.from_data_sample(make_sample(TWO_OBJECTS), SIZE)]
         with pytest.raises(ValueError, match='needs masks'):
             self.build()(make_predictions(1), targets)
+
+
+@pytest.mark.parametrize('size', [1, 2, 100])
+@pytest.mark.parametrize('batch', BATCHES)
+def test_losses_in_parts_are_the_losses(
+    batch: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a row has its points wherever it comes, so that they do not depend on the parts
+    monkeypatch.setattr(
+        pseudo_mask_loss,
+        'sample_uncertain_points',
+        lambda rows, count, *_: torch.rand(
+            1, count, 2, generator=torch.Generator().manual_seed(1)
+        ).expand(len(rows), -1, -1),
+    )
+    clips = BATCHES[batch]
+    predictions, targets = make_predictions(len(clips)), make_targets(clips)
+    pseudo = make_pseudo(targets)
+    labs = [rgb_to_lab(make_clip(seed=i)) for i in range(len(clips))]
+    results = []
+    for at_once in (None, size):
+        criterion = MODELS.build(criterion_cfg(instances_at_once=at_once))
+        features = torch.ones(NUM_FRAMES, 4, SIZE[0] // 4, SIZE[1] // 4)
+        pairs = [
+            criterion.loss_pair.build_pairs(lab, features, target.boxes, target.box_masks)
+            for lab, target in zip(labs, targets)
+        ]
+        torch.manual_seed(0)
+        losses = criterion(predictions, targets, pseudo, pairs, 0.5)
+        leaves = [layer.mask_logits for layer in predictions]
+        total = sum(value for name, value in losses.items() if 'loss' in name)
+        results.append((losses, torch.autograd.grad(total, leaves)))
+    (expected, expected_grads), (losses, grads) = results
+    assert losses.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, msg=name)
+    torch.testing.assert_close(grads, expected_grads)
+
+
+def test_parts_must_hold_an_instance() -> None:
+    with pytest.raises(ValueError, match='instances_at_once must be positive'):
+        MODELS.build(criterion_cfg(instances_at_once=0))
 
 
 def test_matches_changed_is_the_share_between_the_last_two_layers() -> None:

@@ -64,6 +64,7 @@ class PlainNetwork(nn.Module):
         # the flavour of the position code is the network's
         self.track_head.decoder_positional_encoding = network.track_head.decoder_positional_encoding
         self.track_head.load_state_dict(network.track_head.state_dict())
+        self.to(next(network.parameters()).device)
         self.fine: Tensor
         self.track_head.pixel_decoder.mask_feature.register_forward_pre_hook(self._keep_fine)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
@@ -18,6 +18,10 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     The teacher is averaged, never optimised. Handed the whole model, mmengine would carry each of
     its parameters through the optimiser's groups and checkpoints, and warn of every one.
+
+    mmengine makes a group of every parameter as soon as one has options of its own. A GPU steps a
+    group in a few calls, however many parameters are in it, so parameters with the same options
+    are put into one.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
@@ -26,3 +30,21 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         # mmengine looks for the wrapper in its own registry wherever no default scope is set
         with DefaultScope.overwrite_default_scope('mmboxvis'):
             return super().__call__(inner.get_submodule('student'))
+
+    def add_params(
+        self, params: list[dict[str, Any]], module: nn.Module, prefix: str = '', **kwargs: Any
+    ) -> None:
+        """Adds a group for each set of options; see mmengine for the arguments."""
+        super().add_params(params, module, prefix=prefix, **kwargs)
+        if not prefix:  # not a call for a child of the module
+            params[:] = _merged(params)
+
+
+def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Groups in the order of their first parameters."""
+    by_options: dict[Any, dict[str, Any]] = {}
+    for group in groups:
+        options = {name: value for name, value in group.items() if name != 'params'}
+        key = tuple(sorted((name, repr(value)) for name, value in options.items()))
+        by_options.setdefault(key, {'params': [], **options})['params'].extend(group['params'])
+    return list(by_options.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from mmdet.utils import reduce_mean
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mmboxvis.models.losses import ProjectionLoss
 from mmboxvis.registry import MODELS, TASK_UTILS
@@ -231,6 +233,28 @@ class _MatchedTruth:
         projections = loss_proj.project_boxes(box_masks)
         return cls(box_masks, projections, kept, pseudo_masks, scores, clip_pairs)
 
+    def parts(self, size: int) -> list[_MatchedTruth]:
+        """Cuts into parts of up to ``size`` instances, without pairs; waits for the device once."""
+        kept = [] if self.confident is None else self.confident.tolist()
+        parts = []
+        for begin in range(0, max(len(self.box_masks), 1), size):
+            some = slice(begin, begin + size)
+            trusted = slice(bisect_left(kept, begin), bisect_left(kept, begin + size))
+            columns, rows = self.box_projections
+            parts.append(
+                _MatchedTruth(
+                    box_masks=self.box_masks[some],
+                    box_projections=(columns[some], rows[some]),
+                    confident=None if self.confident is None else self.confident[trusted] - begin,
+                    pseudo_masks=None if self.pseudo_masks is None else self.pseudo_masks[trusted],
+                    pseudo_scores=(
+                        None if self.pseudo_scores is None else self.pseudo_scores[trusted]
+                    ),
+                    pairs=None,
+                )
+            )
+        return parts
+
 
 def _name_layers(layers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Joins the layers' losses: ``loss_x`` for the last, ``d{i}.loss_x`` for the others."""
@@ -254,6 +278,10 @@ class BoxSupervisedCriterion(_Criterion):
         loss_pseudo: config of a :class:`PseudoMaskLoss`, or ``None``.
         weigh_pseudo_masks: every pseudo mask supervises, with its score as weight, instead of
             those above the threshold with a weight of 1 (beyond the paper).
+        instances_at_once: compares the masks of so many instances of a layer at a time, and again
+            in the backward pass, instead of keeping what the gradient needs of all layers and
+            instances; value and gradient are the same, the points drawn are others. ``None``
+            keeps everything.
         kwargs: ``cls_weight``, ``no_object_weight`` and ``local_averages``.
     """
 
@@ -265,9 +293,13 @@ class BoxSupervisedCriterion(_Criterion):
         loss_pair: dict | None = None,
         loss_pseudo: dict | None = None,
         weigh_pseudo_masks: bool = False,
+        instances_at_once: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(assigner=assigner, **kwargs)
+        if instances_at_once is not None and instances_at_once < 1:
+            raise ValueError(f'instances_at_once must be positive, not {instances_at_once}')
+        self.instances_at_once = instances_at_once
         self.weigh_pseudo_masks = weigh_pseudo_masks
         self.loss_proj = MODELS.build(loss_proj)
         self.loss_pair = None if loss_pair is None else MODELS.build(loss_pair)
@@ -308,34 +340,67 @@ class BoxSupervisedCriterion(_Criterion):
             # matches come in the order of the instances, so with N <= Q all layers share the truth
             if truth is None or len(truth.box_masks) < sum(map(len, targets)):
                 truth = _MatchedTruth.of(targets, pseudo, confident, pairs, matched, self.loss_proj)
-            losses = dict(
-                loss_cls=self._loss_cls(
-                    prediction.cls_logits, targets, matched, averages.cls_weight
-                ),
-                loss_proj=self.loss_proj(
-                    masks,
-                    truth.box_masks,
-                    avg_factor=averages.instances,
-                    box_projections=truth.box_projections,
-                ),
-            )
-            if self.loss_pair is not None and truth.pairs is not None:
-                losses['loss_pair'] = self._pair_loss(
-                    self.loss_pair, masks, matched, truth.pairs, averages.pair_clips
-                )
-            if self.loss_pseudo is not None and truth.pseudo_masks is not None:
-                losses['loss_mask'], losses['loss_dice'] = self.loss_pseudo(
-                    masks[truth.confident],
-                    truth.pseudo_masks,
-                    avg_factor=averages.instances,
-                    weights=truth.pseudo_scores if self.weigh_pseudo_masks else None,
-                )
-            layers.append(losses)
+            loss_cls = self._loss_cls(prediction.cls_logits, targets, matched, averages.cls_weight)
+            by_masks = self._by_masks if self.instances_at_once is None else self._by_masks_in_parts
+            layers.append(dict(loss_cls=loss_cls, **by_masks(masks, truth, matched, averages)))
         figures = self._figures(targets, confident, pairs, threshold)
         changed = self._matches_changed(matches, targets)
         if changed is not None:
             figures['matches_changed'] = changed
         return {**_name_layers(layers), **figures}
+
+    def _by_masks(
+        self, masks: Tensor, truth: _MatchedTruth, matched: LayerMatches, averages: _Averages
+    ) -> dict[str, Tensor]:
+        """All losses of a layer but that of the classes, for masks (sum n, T, h, w)."""
+        losses = dict(
+            loss_proj=self.loss_proj(
+                masks,
+                truth.box_masks,
+                avg_factor=averages.instances,
+                box_projections=truth.box_projections,
+            )
+        )
+        if self.loss_pair is not None and truth.pairs is not None:
+            losses['loss_pair'] = self._pair_loss(
+                self.loss_pair, masks, matched, truth.pairs, averages.pair_clips
+            )
+        if self.loss_pseudo is not None and truth.pseudo_masks is not None:
+            losses['loss_mask'], losses['loss_dice'] = self.loss_pseudo(
+                masks[truth.confident],
+                truth.pseudo_masks,
+                avg_factor=averages.instances,
+                weights=truth.pseudo_scores if self.weigh_pseudo_masks else None,
+            )
+        return losses
+
+    def _by_masks_in_parts(
+        self, masks: Tensor, truth: _MatchedTruth, matched: LayerMatches, averages: _Averages
+    ) -> dict[str, Tensor]:
+        """As :meth:`_by_masks`, keeping nothing but the masks for the gradient."""
+        assert self.instances_at_once is not None
+        names = ['loss_proj']
+        if self.loss_pseudo is not None and truth.pseudo_masks is not None:
+            names += ['loss_mask', 'loss_dice']
+        parts = [
+            checkpoint(self._by_masks, some, part, matched, averages, use_reentrant=False)
+            for some, part in zip(
+                masks.split(self.instances_at_once), truth.parts(self.instances_at_once)
+            )
+        ]
+        losses = {name: torch.stack([part[name] for part in parts]).sum(0) for name in names}
+        if self.loss_pair is not None and truth.pairs is not None:
+            # what it works with grows with the instances, but is gone after each layer
+            losses['loss_pair'] = checkpoint(
+                self._pair_loss,
+                self.loss_pair,
+                masks,
+                matched,
+                truth.pairs,
+                averages.pair_clips,
+                use_reentrant=False,
+            )
+        return losses
 
     @staticmethod
     def _pair_loss(
