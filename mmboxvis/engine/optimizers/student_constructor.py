@@ -37,14 +37,20 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Adds a group for each set of options; see mmengine for the arguments."""
         super().add_params(params, module, prefix=prefix, **kwargs)
         if not prefix:  # not a call for a child of the module
-            params[:] = _merged(params)
+            defaults = {'lr': self.base_lr, 'weight_decay': self.base_wd}
+            params[:] = _merged(params, {k: v for k, v in defaults.items() if v is not None})
 
 
-def _merged(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _merged(groups: list[dict[str, Any]], defaults: dict[str, Any]) -> list[dict[str, Any]]:
     """Groups in the order of their first parameters."""
     by_options: dict[Any, dict[str, Any]] = {}
     for group in groups:
-        options = {name: value for name, value in group.items() if name != 'params'}
+        # what mmengine has multiplied the rate and the decay by is in these already
+        options = defaults | {
+            name: value
+            for name, value in group.items()
+            if name not in ('params', 'lr_mult', 'decay_mult')
+        }
         key = tuple(sorted((name, repr(value)) for name, value in options.items()))
         by_options.setdefault(key, {'params': [], **options})['params'].extend(group['params'])
     return list(by_options.values())
