@@ -189,6 +189,21 @@ def test_options_are_named_in_the_title(fps: ModuleType, capsys: pytest.CaptureF
     options = ['--size', '64', '64', '--frames', '2', '--rounds', '1', '--clip-lengths', '2']
     assert fps.main([TINY, *options, '--amp']) == 0
     assert 'bfloat16' in capsys.readouterr().out
+    assert fps.main([TINY, *options, '--beside', 'bfloat16']) == 0
+    shown = ' '.join(capsys.readouterr().out.split())
+    assert 'bfloat16' in shown and shown.count('reused') == 2
+
+
+def test_kinds_leave_the_model_as_it_was(fps: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_mask2former_vis().eval()
+    monkeypatch.setattr(
+        torch, 'compile', lambda function: lambda *a, **k: calls.append(1) or function(*a, **k)
+    )
+    calls: list[int] = []
+    fps.run_once(model, fps.Variant(2, True, 'compiled'), make_video(3))
+    assert len(calls) == 3 + 2, 'frames and clips'
+    fps.run_once(model, fps.Variant(2, True), make_video(3))
+    assert len(calls) == 5
 
 
 # ------------------------------------------------------------------ benchmark_attention

@@ -17,7 +17,8 @@ without one only *network* is to be quoted. The last column is the network's cos
 shortest clips with reuse.
 
 --amp computes in bfloat16 where autocast allows, --compile sends both parts of the network through
-torch.compile. Ratios between two calls of this program compare two states of the machine.
+torch.compile. Ratios between two calls of this program compare two states of the machine:
+``--beside bfloat16 compiled`` times the longest clips with reuse so as well, in the same rounds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,10 +100,11 @@ class TimedAnewPredictor(TimedPredictor, _Pixels):
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run."""
+    """One way to run; ``kind`` is one of KINDS."""
 
     clip_length: int
     reuse: bool
+    kind: str = 'as asked'
 
 
 @dataclass(frozen=True)
@@ -112,19 +115,51 @@ class Timing:
     network: float
 
 
+KINDS = ('as asked', 'bfloat16', 'compiled')
+
+
+@contextmanager
+def as_kind(model: BaseVIS, kind: str) -> Iterator[None]:
+    """Lets the model run in bfloat16, or compiled, inside."""
+    if kind == 'bfloat16':
+        with torch.autocast(torch.device(model.data_preprocessor.device).type, torch.bfloat16):
+            yield
+    elif kind == 'compiled':
+        owners = ((model.student, 'encode_frames'), (model.student.track_head, 'decode'))
+        for owner, name in owners:
+            # what is compiled once is found again
+            compiled = COMPILED.setdefault((id(owner), name), torch.compile(getattr(owner, name)))
+            setattr(owner, name, compiled)
+        try:
+            yield
+        finally:
+            for owner, name in owners:
+                delattr(owner, name)
+    else:
+        yield
+
+
+COMPILED: dict[tuple[int, str], Any] = {}
+
+
 def run_once(model: BaseVIS, variant: Variant, frames: Sequence[np.ndarray]) -> Timing:
     """Predicts the video once."""
     cls = TimedPredictor if variant.reuse else TimedAnewPredictor
     settings = {**model.test_cfg, 'clip_length': variant.clip_length, 'clip_stride': 1}
     predictor = cls(model, **settings)
     device = model.data_preprocessor.device
-    began = measuring.now(device)
-    predictor(frames, ori_shape=frames[0].shape[:2])
-    return Timing((measuring.now(device) - began) / len(frames), predictor.seconds)
+    with as_kind(model, variant.kind):
+        began = measuring.now(device)
+        predictor(frames, ori_shape=frames[0].shape[:2])
+        return Timing((measuring.now(device) - began) / len(frames), predictor.seconds)
 
 
 def measure(
-    model: BaseVIS, frames: Sequence[np.ndarray], clip_lengths: Sequence[int], rounds: int
+    model: BaseVIS,
+    frames: Sequence[np.ndarray],
+    clip_lengths: Sequence[int],
+    rounds: int,
+    beside: Sequence[str] = (),
 ) -> dict[Variant, list[Timing]]:
     """Runs all variants turn about, after one of each to warm up.
 
@@ -133,8 +168,10 @@ def measure(
         frames: (H, W, 3) uint8.
         clip_lengths: each is run with and without reuse.
         rounds: how often each variant is timed.
+        beside: further kinds in which the longest clips are timed, with reuse.
     """
     variants = [Variant(length, reuse) for length in clip_lengths for reuse in (True, False)]
+    variants += [Variant(max(clip_lengths), True, kind) for kind in beside]
     timings: dict[Variant, list[Timing]] = {variant: [] for variant in variants}
     for variant in variants:
         run_once(model, variant, frames[: variant.clip_length + 1])
@@ -195,12 +232,13 @@ def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
         return f'{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})'
 
     for length in sorted({variant.clip_length for variant in timings}):
-        for reuse in (False, True):
-            variant = Variant(length, reuse)
+        for variant in (v for v in sorted(timings, key=str) if v.clip_length == length):
+            reuse = variant.reuse and variant.kind == KINDS[0]
             shown = [ratio(length, part) if reuse else '' for part in ('video', 'network')]
             table.add_row(
                 str(length),
-                'reused' if reuse else 'anew',
+                ('reused' if variant.reuse else 'anew')
+                + (f', {variant.kind}' if variant.kind != KINDS[0] else ''),
                 *(fps(variant, part) for part in ('video', 'network')),
                 *shown,
                 f'{relative(timings, variant):.2f}',
@@ -239,6 +277,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     measuring.add_arguments(parser)
     parser.add_argument('--amp', action='store_true', help='autocast to bfloat16')
     parser.add_argument('--compile', action='store_true', help='use torch.compile')
+    parser.add_argument('--beside', nargs='+', choices=KINDS[1:], default=(), help='see above')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     args = parser.parse_args(argv)
     if min(args.frames, args.rounds, *args.clip_lengths) < 1:
@@ -256,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     clip = random_clip(args.frames, tuple(args.size), 1, 1, with_masks=False)
     frames = [frame.permute(1, 2, 0).numpy() for frame in clip['inputs'][0]]
     with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.amp):
-        timings = measure(model, frames, args.clip_lengths, args.rounds)
+        timings = measure(model, frames, args.clip_lengths, args.rounds, args.beside)
     height, width = model.data_preprocessor.padded_size(*args.size)
     title = (
         f'{args.config}: {args.frames} frames of {args.size[0]}x{args.size[1]}, padded to '
