@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -176,6 +177,22 @@ def test_runs_once_and_reports(
     assert tool.main([*command, '--rows', '2 spatial']) == 0
     assert faked == []
     assert '+ centre shift' in capsys.readouterr().out, 'the report forgets what it did not run'
+
+
+def test_run_too_short_for_the_log_has_scores_but_no_curves(
+    tool: ModuleType, faked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    call = tool._tool
+
+    def without_log(run: Any, *more: Any) -> None:
+        call(run, *more)
+        shutil.rmtree(run.folder / 'stamp', ignore_errors=True)
+
+    monkeypatch.setattr(tool, '_tool', without_log)
+    command = ['table4', '--set', 'toyvis', '--out', str(tmp_path), '--seeds', '0']
+    assert tool.main([*command, '--rows', '2 spatial']) == 0
+    names = {path.name for path in (tmp_path / 'table4_toyvis').iterdir() if path.is_file()}
+    assert names == {'table.md', 'bars.png'}
 
 
 def test_broken_off_run_goes_on(tool: ModuleType, faked: list[str], tmp_path: Path) -> None:

@@ -57,11 +57,11 @@ def scores_of(runs: Sequence[dict[str, Any]], metric: str) -> Scores:
 
 
 def write_report(study: Study, folder: Path) -> str:
-    """Writes ``table.md``, ``bars.png`` and ``curves.png`` into ``folder`` from its runs.
+    """Writes ``table.md``, ``bars.png`` and, if losses were logged, ``curves.png``.
 
     Args:
         study: whose rows give the order.
-        folder: of the study's runs.
+        folder: of the study's runs; the files go there too.
 
     Returns:
         The table.
@@ -78,7 +78,8 @@ def write_report(study: Study, folder: Path) -> str:
     with whole_file(folder / 'table.md') as temporary:
         temporary.write_text(table + '\n', encoding='utf-8')
     _save(_bars(study, by_row), folder / 'bars.png')
-    _save(_curves(study, by_row), folder / 'curves.png')
+    if any(run['curves'] for found in by_row.values() for run in found):
+        _save(_curves(study, by_row), folder / 'curves.png')
     return table
 
 

@@ -189,7 +189,6 @@ def _record(
     run: Run, cfg: Config, metrics: Mapping[str, Any], seconds: float, *, resumed: bool
 ) -> dict[str, Any]:
     """What is kept of a run; with the loss curve, so that the work folder can go."""
-    curves = extract_curves(load_records(run.folder))
     return dict(
         study=run.study,
         data=run.data,
@@ -201,12 +200,21 @@ def _record(
         metrics=dict(metrics),
         train_seconds=None if resumed else round(seconds, 1),
         commit=_commit(),
-        curves={
-            name: [curve.steps.tolist(), curve.values.tolist()]
-            for name, curve in curves.items()
-            if '.' not in name.removeprefix('vis/') and name != 'lr'
-        },
+        curves=_loss_curves(run.folder),
     )
+
+
+def _loss_curves(folder: Path) -> dict[str, list[list[float]]]:
+    """Steps and values of what was logged; nothing where a run was shorter than the interval."""
+    try:
+        curves = extract_curves(load_records(folder))
+    except FileNotFoundError:
+        return {}
+    return {
+        name: [curve.steps.tolist(), curve.values.tolist()]
+        for name, curve in curves.items()
+        if '.' not in name.removeprefix('vis/') and name != 'lr'
+    }
 
 
 def _commit() -> str | None:
