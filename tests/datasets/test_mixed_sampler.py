@@ -116,7 +116,7 @@ def test_mmengine_resumes_without_loading(workers, monkeypatch):
     assert [next(resumed).tolist() for _ in range(4)] == straight[10:]
 
 
-def test_weight_zero_is_as_if_the_set_were_not_there():
+def test_nothing_is_drawn_from_a_set_of_weight_zero():
     alone = take(MixedSampler(mix(7, 5), [2, 1], seed=3), 200)
     assert take(MixedSampler(mix(7, 5, 4), [2, 1, 0], seed=3), 200) == alone
     assert take(MixedSampler(mix(7, 5, 0), [2, 1, 0], seed=3), 200) == alone

@@ -32,8 +32,8 @@ class MixedSampler(Sampler[int]):
 
     Args:
         dataset: a ``ConcatDataset`` of the data sets to mix.
-        weights: one number a data set, relative, such as ``[2, 1, 1]``; one of weight 0 is never
-            drawn from, and the others as if it were not there.
+        weights: one number a data set, relative, such as ``[2, 1, 1]``; from one of weight
+            0 nothing is drawn.
         seed: the same on all ranks; drawn and shared if ``None``.
         same_orientation: reorder the stream so that each run of so many indices on a rank is all
             landscape or all portrait. 1 leaves the order as drawn.
