@@ -46,6 +46,8 @@ class AffinityPairs:
         shape: (N, T, rows, columns) of the grid.
         working_size: (H, W) that the grid is a part of.
         stride: distance of the nodes in pixels of the working size.
+        outside: (P,) bool, the nodes outside the box of their instance, where these are taken for
+            background whatever the logits say; ``None`` where the logits count everywhere.
     """
 
     nodes: Tensor
@@ -58,6 +60,7 @@ class AffinityPairs:
     shape: tuple[int, int, int, int]
     working_size: tuple[int, int]
     stride: int
+    outside: Tensor | None = None
 
     @property
     def num_pairs(self) -> int:
@@ -118,4 +121,5 @@ class AffinityPairs:
                 self.samples.weights[:, kept_nodes],
             ),
             shape=(len(inds), frames, rows, columns),
+            outside=None if self.outside is None else self.outside[kept_nodes],
         )

@@ -41,9 +41,9 @@ def make_clip(count=2, frames=3, height=48, width=64, channels=8, seed=0, absent
     return lab, features, boxes, box_masks, logits
 
 
-def compare(clip, **options):
+def compare(clip, *, anchor_outside=False, **options):
     *inputs, logits = clip
-    loss_module = STPALoss(**options)
+    loss_module = STPALoss(anchor_outside=anchor_outside, **options)
     pairs = loss_module.build_pairs(*inputs)
     expected_pairs = plain.build_pairs(*inputs, **options)
     assert torch.equal(pairs.counts(), expected_pairs.counts())
@@ -52,7 +52,8 @@ def compare(clip, **options):
     logits = logits.requires_grad_()
     loss = loss_module(logits, pairs)
     (grad,) = torch.autograd.grad(loss, logits)
-    expected = plain.stpa_loss(logits, expected_pairs)
+    box_masks = inputs[-1] if anchor_outside else None
+    expected = plain.stpa_loss(logits, expected_pairs, box_masks)
     (expected_grad,) = torch.autograd.grad(expected, logits)
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(grad, expected_grad, atol=1e-6, rtol=1e-3)
@@ -112,6 +113,28 @@ def test_temporal_pairs_with_both_ends_or_one_in_the_box():
     assert (both[2:] < either[2:]).all()
 
 
+def test_outside_the_box_is_background():
+    """Two wrong points agree over the edge of a box, unless what lies outside is known."""
+    *inputs, logits = make_clip(count=2, absent=0)
+    logits = torch.full_like(logits, 5.0).requires_grad_()
+    free, anchored = STPALoss(), STPALoss(anchor_outside=True)
+    assert free(logits, free.build_pairs(*inputs)).item() < 0.02
+    pairs = anchored.build_pairs(*inputs)
+    assert pairs.outside is not None and 0 < pairs.outside.sum() < len(pairs.nodes)
+    (grad,) = torch.autograd.grad(anchored(logits, pairs), logits)
+    assert grad.max() > 10 * -grad.min()  # towards the background, where it counts
+
+
+def test_anchored_instances_can_be_selected():
+    *inputs, logits = make_clip(count=3, absent=0)
+    loss = STPALoss(anchor_outside=True)
+    lab, features, boxes, box_masks = inputs
+    order = torch.tensor([2, 0])
+    chosen = loss(logits[order], loss.build_pairs(*inputs).select(order))
+    expected_pairs = loss.build_pairs(lab, features, boxes[order], box_masks[order])
+    torch.testing.assert_close(chosen, loss(logits[order], expected_pairs))
+
+
 @pytest.mark.parametrize(
     'name',
     [
@@ -168,6 +191,7 @@ def test_equals_the_plain_program(count, frames, size, num_neighbors, max_side, 
             'patch_size': st.sampled_from([1, 3, 5]),
             'color_thr': st.sampled_from([0.1, 0.6]),
             'corr_thr': st.sampled_from([0.5, 0.95]),
+            'anchor_outside': st.booleans(),
         },
     ),
     num_neighbors=st.sampled_from([4, 5, 9]),

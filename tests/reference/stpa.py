@@ -149,11 +149,14 @@ def build_pairs(
     return Pairs(offsets, keep, shifts, size, stride)
 
 
-def stpa_loss(mask_logits: Tensor, pairs: Pairs) -> Tensor:
-    """Mean of -log P over the kept pairs."""
+def stpa_loss(mask_logits: Tensor, pairs: Pairs, box_masks: Tensor | None = None) -> Tensor:
+    """Mean of -log P over the kept pairs; with boxes, all outside them is background."""
     if not len(mask_logits):
         return mask_logits.sum()
     logits = resize(mask_logits, pairs.size)[..., :: pairs.stride, :: pairs.stride]
+    if box_masks is not None:
+        inside = resize(box_masks, pairs.size)[..., :: pairs.stride, :: pairs.stride] > 0.5
+        logits = torch.where(inside, logits, -20.0)
     num_instances, num_frames = logits.shape[:2]
     total = logits.sum() * 0
     for n in range(num_instances):

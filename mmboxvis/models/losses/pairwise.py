@@ -10,6 +10,9 @@ from torch import Tensor
 
 from mmboxvis.structures.affinity_pairs import PointSamples
 
+BACKGROUND = -20.0
+"""Logit of what is certainly background."""
+
 
 def _steps(size: tuple[int, int]) -> list[int]:
     """From the corner of a point to the four values it is made of, in the flattened logits."""
@@ -35,6 +38,7 @@ class _PairwiseLoss(torch.autograd.Function):
         first: Tensor,
         second: Tensor,
         degrees: Tensor,
+        outside: Tensor | None,
     ) -> Tensor:
         flat = logits.reshape(-1)
         steps, weights = _steps(samples.size), samples.weights.to(flat.dtype)
@@ -42,6 +46,8 @@ class _PairwiseLoss(torch.autograd.Function):
         points = flat.new_zeros(len(samples.corners))
         for step, weight in zip(steps, weights):
             points.addcmul_(flat[step : step + reach].index_select(0, samples.corners), weight)
+        if outside is not None:
+            points.masked_fill_(outside, BACKGROUND)
         # temporaries of the length of the pairs are reused: fresh memory costs as much as the sums
         sums = points.index_select(0, first).add_(points.index_select(0, second))
         softplus = F.softplus(points)
@@ -53,6 +59,8 @@ class _PairwiseLoss(torch.autograd.Function):
             slopes = torch.zeros_like(points)
             slopes.scatter_add_(0, first, shared).scatter_add_(0, second, shared)
             slopes = points.sigmoid_().mul_(degrees.to(flat.dtype)).sub_(slopes).div_(count)
+            if outside is not None:
+                slopes.masked_fill_(outside, 0)
             grad = torch.zeros_like(flat)
             for step, weight in zip(steps, weights):
                 grad[step : step + reach].scatter_add_(0, samples.corners, slopes * weight)
@@ -62,11 +70,16 @@ class _PairwiseLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = ctx.saved_tensors
-        return grad * grad_output, None, None, None, None
+        return grad * grad_output, None, None, None, None, None
 
 
 def pairwise_loss(
-    logits: Tensor, samples: PointSamples, first: Tensor, second: Tensor, degrees: Tensor
+    logits: Tensor,
+    samples: PointSamples,
+    first: Tensor,
+    second: Tensor,
+    degrees: Tensor,
+    outside: Tensor | None = None,
 ) -> Tensor:
     """Mean of ``-log P`` over K pairs of P points read off logits (paper Eq. 3).
 
@@ -76,8 +89,10 @@ def pairwise_loss(
         first: (K,) int64, index of a point.
         second: (K,) int64.
         degrees: (P,), in how many pairs a point is.
+        outside: (P,) bool, points that are background whatever the logits say, and give them no
+            gradient.
 
     Returns:
         A scalar; 0 with a gradient of 0 where there is no pair. It can be differentiated once.
     """
-    return _PairwiseLoss.apply(logits, samples, first, second, degrees)
+    return _PairwiseLoss.apply(logits, samples, first, second, degrees, outside)

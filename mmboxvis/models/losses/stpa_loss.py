@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -57,6 +58,10 @@ class STPALoss(nn.Module):
             the released program, or ``'any'`` of them, as in the paper.
         wrap_last: whether the last frame is paired with the first, as in the released program.
         max_side: inputs with a longer side are compared at half their size.
+        anchor_outside: takes points outside the box for background whatever is predicted there.
+            What lies in the box and looks like the surroundings is then drawn to the background,
+            while otherwise a pair over the edge of the box is content with two points that are
+            wrong (beyond the paper).
 
     Example:
         >>> loss = STPALoss()
@@ -79,6 +84,7 @@ class STPALoss(nn.Module):
         temporal_in_box: Literal['both', 'any'] = 'both',
         wrap_last: bool = True,
         max_side: int = 480,
+        anchor_outside: bool = False,
     ) -> None:
         super().__init__()
         if patch_size < 1 or patch_size % 2 == 0:
@@ -102,6 +108,7 @@ class STPALoss(nn.Module):
         self.temporal_in_box = temporal_in_box
         self.wrap_last = wrap_last
         self.max_side = max_side
+        self.anchor_outside = anchor_outside
 
     @torch.no_grad()
     def build_pairs(
@@ -130,7 +137,10 @@ class STPALoss(nn.Module):
             shape = (*box_masks.shape[:2], *grid_size(size, self.stride))
             # mask logits are at stride 4; others are served too, with some work in every loss
             logits_size = (max(height // 4, 1), max(width // 4, 1))
-            return collect_pairs(pairs, self.offsets, shape, size, self.stride, logits_size)
+            kept = collect_pairs(pairs, self.offsets, shape, size, self.stride, logits_size)
+            if not self.anchor_outside:
+                return kept
+            return replace(kept, outside=~nodes.contain(kept.nodes))
 
     def forward(self, mask_logits: Tensor, pairs: AffinityPairs) -> Tensor:
         """Mean of ``-log P`` over all kept pairs of the clip (paper Eq. 3).
@@ -158,7 +168,12 @@ class STPALoss(nn.Module):
             )
         with torch.autocast(mask_logits.device.type, enabled=False):
             return self.loss_weight * pairwise_loss(
-                at_least_float32(mask_logits), samples, pairs.first, pairs.second, pairs.degrees
+                at_least_float32(mask_logits),
+                samples,
+                pairs.first,
+                pairs.second,
+                pairs.degrees,
+                pairs.outside,
             )
 
     def extra_repr(self) -> str:
