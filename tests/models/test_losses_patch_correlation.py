@@ -116,3 +116,4 @@ def test_both_ways_to_multiply_agree(num_vectors):
     expected = (vectors[rows][:, None] * vectors[partners]).sum(-1)
     for multiply in (_inner_products, _gathered_inner_products):
         torch.testing.assert_close(multiply(vectors, rows, partners), expected)
+        assert multiply(vectors, rows[:0], partners[:0]).shape == (0, 5)

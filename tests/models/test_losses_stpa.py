@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmboxvis.models.losses import PairwiseAffinityLoss, STPALoss
+from mmboxvis.models.losses import (
+    PairwiseAffinityLoss,
+    STPALoss,
+    pair_selection,
+    patch_correlation,
+)
 from mmboxvis.models.losses.pairwise import pairwise_loss
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import AffinityPairs, boxes_to_masks
@@ -58,6 +63,29 @@ def compare(clip, *, anchor_outside=False, **options):
     torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(grad, expected_grad, atol=1e-6, rtol=1e-3)
     return pairs
+
+
+@pytest.fixture
+def few_operations(monkeypatch):
+    """What is done on a GPU, on the CPU."""
+    for module in (pair_selection, patch_correlation):
+        monkeypatch.setattr(module, 'works_in_pieces', lambda device: False)
+
+
+@pytest.mark.parametrize('num_neighbors', [2, 4, 5, 7, 9])
+@pytest.mark.parametrize('size', [(48, 64), (96, 512)])  # the second is halved
+def test_the_way_of_a_gpu_finds_the_same_pairs(few_operations, num_neighbors, size):
+    pairs = compare(make_clip(height=size[0], width=size[1]), num_neighbors=num_neighbors)
+    assert pairs.num_pairs > 0
+    either = dict(num_neighbors=num_neighbors, temporal_in_box='any', stride=1)
+    compare(make_clip(count=3, height=size[0] // 2, width=size[1] // 2, seed=1), **either)
+
+
+@pytest.mark.parametrize('count', [0, 1])
+def test_the_way_of_a_gpu_with_nothing_to_compare(few_operations, count):
+    lab, features, boxes, box_masks, logits = make_clip(count=count, absent=0)
+    lab = 100 * torch.rand_like(lab)  # no two colours are alike
+    compare((lab, features, boxes, box_masks, logits))
 
 
 def test_no_instance():

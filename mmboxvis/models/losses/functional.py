@@ -27,6 +27,14 @@ def at_least_float32(tensor: Tensor) -> Tensor:
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
+def works_in_pieces(device: torch.device) -> bool:
+    """Whether work is best done in pieces that stay in a cache, as on a processor.
+
+    On other devices it is the number of operations that counts.
+    """
+    return device.type == 'cpu'
+
+
 def mask_projections(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Projects masks, or logits, on the two image axes by their maxima (paper Sec. 3.1).
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from mmboxvis.structures.affinity_pairs import AffinityPairs, PointSamples
 
-from .functional import Offset, bilinear_taps, color_similarity
+from .functional import Offset, bilinear_taps, color_similarity, works_in_pieces
 from .patch_correlation import PatchCorrelation, Rows
 
 _EDGE = 2  # a shift that leaves no more than this many nodes of overlap is not followed
@@ -33,6 +34,16 @@ def _unravel(numbers: Tensor, grid: Sequence[int]) -> tuple[Tensor, Tensor, Tens
     lines = numbers.div(grid[1], rounding_mode='floor')
     rows = lines.div(grid[0], rounding_mode='floor')
     return rows, lines - rows * grid[0], numbers - lines * grid[1]
+
+
+_Ints = int | Tensor
+
+
+@lru_cache(maxsize=64)
+def _offset_table(offsets: tuple[Offset, ...], device: torch.device) -> Tensor:
+    """(O, 3) int64: index, dx and dy of each neighbour. Kept, for the host waits to send it."""
+    rows = [(index, dx, dy) for index, (_, dx, dy) in enumerate(offsets)]
+    return torch.tensor(rows, dtype=torch.long, device=device).view(-1, 3)
 
 
 class PairList(NamedTuple):
@@ -202,8 +213,8 @@ class NodesInBoxes:
         return int(self.inside.shape[2]), int(self.inside.shape[3])
 
     def contain(self, numbers: Tensor) -> Tensor:
-        """Whether nodes (K,) are inside the box of their instance."""
-        return self.inside.flatten().index_select(0, numbers)
+        """Whether nodes of any shape are inside the box of their instance."""
+        return self.inside.flatten().index_select(0, numbers.flatten()).view(numbers.shape)
 
     def partners(self, motion: Motion) -> Reach:
         """Where every node is in the next row.
@@ -246,8 +257,11 @@ class NodesInBoxes:
 
     def pairs_with(
         self, motion: Motion, offsets: Sequence[Offset], *, both_inside: bool
-    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    ) -> Iterator[tuple[_Ints, Tensor, Tensor, Tensor]]:
         """Pairs nodes with their neighbours, each pair once.
+
+        One neighbour comes at a time on a processor, whose cache its lists then fit into; on other
+        devices all o at once, where the number of operations counts.
 
         Args:
             motion: where neighbours are.
@@ -255,21 +269,27 @@ class NodesInBoxes:
             both_inside: whether both nodes must be in the box of the instance; else one of them.
 
         Yields:
-            Index of the offset, numbers of P first and of P second nodes, and which of these are
-            pairs at all; the others hold some number of the same instance.
+            Index of the offset, or (o, 1) of them; numbers of the first and of the second nodes,
+            (P,) or (o, P), and which of these are pairs at all: the others hold some number of the
+            same instance.
         """
+        groups: Sequence[tuple[_Ints, ...]] = [
+            (index, dx, dy) for index, (_, dx, dy) in enumerate(offsets)
+        ]
+        if not works_in_pieces(self.numbers.device):
+            groups = [_offset_table(tuple(offsets), self.numbers.device).split(1, 1)]
         partners = self.partners(motion)
-        for neighbor, (_, dx, dy) in enumerate(offsets):
+        for neighbor, dx, dy in groups:
             second, exists = partners.step(dy, dx, otherwise=self.numbers)
             if both_inside:
                 exists = exists & self.contain(second)
-            yield neighbor, self.numbers, second, exists
+            yield neighbor, self.numbers.expand_as(second), second, exists
         if both_inside:
             return
         owners = self.owners(motion)
-        for neighbor, (_, dx, dy) in enumerate(offsets):
+        for neighbor, dx, dy in groups:
             first, exists = owners.step(-dy, -dx, otherwise=self.numbers)
-            yield neighbor, first, self.numbers, exists & ~self.contain(first)
+            yield neighbor, first, self.numbers.expand_as(first), exists & ~self.contain(first)
 
 
 class Reach(NamedTuple):
@@ -282,11 +302,12 @@ class Reach(NamedTuple):
     end: tuple[Tensor, Tensor]  # (P,) int64 each: first y and x that are too large
     columns: int
 
-    def step(self, dy: int, dx: int, otherwise: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes one step.
+    def step(self, dy: _Ints, dx: _Ints, otherwise: Tensor) -> tuple[Tensor, Tensor]:
+        """Takes one step from every node, or o of them, (o, 1).
 
         Returns:
-            Numbers of the nodes reached, or ``otherwise``, and whether there is such a node.
+            Numbers of the nodes reached, (P,) or (o, P), or ``otherwise``, and whether there is
+            such a node.
         """
         y, x = self.y + dy, self.x + dx
         exists = (y >= self.start[0]) & (y < self.end[0])
@@ -315,12 +336,34 @@ def alike_pairs(
     for neighbor, first, second, exists in nodes.pairs_with(
         motion, offsets, both_inside=both_inside
     ):
-        color = affinity.similar_color(first - nodes.origins, second - nodes.origins)
-        index = (exists & (color >= affinity.least_color)).nonzero().squeeze(1)
-        candidates.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
+        places = ((numbers - nodes.origins).flatten() for numbers in (first, second))
+        color = affinity.similar_color(*places)
+        kept = exists.flatten() & (color >= affinity.least_color)
+        index, pairs = _kept_pairs(kept, first, second, neighbor)
+        candidates.append(pairs)
         colors.append(color.index_select(0, index))
-    pairs = PairList.join(candidates)
-    return affinity.select(torch.cat(colors), motion, nodes.grid, pairs, offsets)
+    return affinity.select(
+        torch.cat(colors), motion, nodes.grid, PairList.join(candidates), offsets
+    )
+
+
+def _kept_pairs(
+    kept: Tensor, first: Tensor, second: Tensor, neighbor: _Ints
+) -> tuple[Tensor, PairList]:
+    """Indices into ``kept`` (o * P,) that hold, and the pairs there.
+
+    Args:
+        kept: which pairs.
+        first: see :meth:`NodesInBoxes.pairs_with`.
+        second: see there.
+        neighbor: see there.
+    """
+    index = kept.nonzero().squeeze(1)
+    if isinstance(neighbor, int):
+        neighbors = torch.full_like(first, neighbor)
+    else:
+        neighbors = neighbor.expand_as(first).flatten()
+    return index, PairList(first.flatten(), second.flatten(), neighbors).take(index)
 
 
 def spatial_pairs(nodes: NodesInBoxes, affinity: Affinity, offsets: Sequence[Offset]) -> PairList:
@@ -345,9 +388,9 @@ def spatial_pairs(nodes: NodesInBoxes, affinity: Affinity, offsets: Sequence[Off
     motion = stay(num_instances * num_frames, num_frames, device)
     kept = []
     for neighbor, first, second, exists in nodes.pairs_with(motion, offsets, both_inside=False):
-        found = lookup.index_select(0, first - nodes.origins + neighbor * volume)
-        index = (exists & found).nonzero().squeeze(1)
-        kept.append(PairList(first, second, torch.full_like(first, neighbor)).take(index))
+        places = first - nodes.origins + neighbor * volume
+        found = lookup.index_select(0, places.flatten())
+        kept.append(_kept_pairs(exists.flatten() & found, first, second, neighbor)[1])
     return PairList.join(kept)
 
 

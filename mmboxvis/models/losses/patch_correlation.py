@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .functional import Offset, at_least_float32
+from .functional import Offset, at_least_float32, works_in_pieces
 
 _MAX_SCALE = 4  # larger upsamplings are done beforehand: the matrices grow with scale^4
 _CHUNK = 2048  # cells or blocks handled at once: a few MB, which stay in a processor's cache
@@ -139,6 +139,23 @@ def _recipe(
     return _Recipe(near, reach_y, reach_x, chosen, matrix.flatten(0, 1))
 
 
+@lru_cache(maxsize=64)
+def _recipe_on(
+    axes: tuple[_Axis, _Axis],
+    shifts: tuple[tuple[int, int], ...],
+    phase: tuple[int, int],
+    device: torch.device,
+) -> _Recipe:
+    """A recipe on a device. Kept, for the host waits to send it."""
+    return _Recipe(*(part.to(device) for part in _recipe(axes, shifts, phase)))
+
+
+@lru_cache(maxsize=64)
+def _steps_on(steps: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
+    """(O, 2) int64; kept like recipes."""
+    return torch.tensor(steps, dtype=torch.long, device=device).view(-1, 2)
+
+
 def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
     """Inner products of some pairs of vectors.
 
@@ -150,7 +167,7 @@ def _inner_products(vectors: Tensor, rows: Tensor, partners: Tensor) -> Tensor:
     Returns:
         (L, D).
     """
-    if vectors.device.type != 'cpu':
+    if not works_in_pieces(vectors.device):
         return _gathered_inner_products(vectors, rows, partners)
     # a processor would spend its time on gathering: there, multiply where the vectors lie
     count, width = partners.shape
@@ -235,7 +252,7 @@ class PatchCorrelation:
             _Axis.create(scales[1], stride, patch_size),
         )
         self._vectors = features.permute(0, 2, 3, 1).flatten(0, 2).contiguous()
-        self._chunk = _CHUNK if features.device.type == 'cpu' else _GPU_CHUNK
+        self._chunk = _CHUNK if works_in_pieces(features.device) else _GPU_CHUNK
         self._window = self._patch_means()
         self._inverse_norms = self._compute_inverse_norms(len(features))
 
@@ -297,11 +314,17 @@ class PatchCorrelation:
         Yields:
             The remainders (y, x) and the indices of the rows that have them.
         """
-        phases = shifts.remainder(shifts.new_tensor(self._scales))
-        steps = [range(0, scale, math.gcd(scale, self.stride)) for scale in self._scales]
-        for phase_y, phase_x in itertools.product(*steps):
-            same = (phases[:, 0] == phase_y) & (phases[:, 1] == phase_x)
-            yield (phase_y, phase_x), same.nonzero().squeeze(1)
+        units = [math.gcd(scale, self.stride) for scale in self._scales]
+        steps = [range(0, scale, unit) for scale, unit in zip(self._scales, units)]
+        y, x = (
+            part.remainder(scale).div(unit, rounding_mode='floor')
+            for part, scale, unit in zip(shifts.unbind(1), self._scales, units)
+        )
+        kinds = y * len(steps[1]) + x
+        order = kinds.argsort(stable=True)
+        every = torch.arange(len(steps[0]) * len(steps[1]), device=kinds.device)
+        counts = (kinds[:, None] == every).sum(0).tolist()
+        yield from zip(itertools.product(*steps), order.split(counts))
 
     def _correlate_blocks(
         self, rows: Rows, offsets: Sequence[Offset], phase: tuple[int, int], blocks: _Blocks
@@ -319,7 +342,7 @@ class PatchCorrelation:
         """
         device = blocks.row.device
         steps = tuple((self.stride * dy, self.stride * dx) for _, dx, dy in offsets)
-        step = torch.tensor(steps, device=device)
+        step = _steps_on(steps, device)
         window = self._window
         pixels = self._axes[0].patch_pixels().to(device)
         result = [self._vectors.new_zeros(0, len(offsets), window.shape[1])]
@@ -356,7 +379,7 @@ class PatchCorrelation:
             Some of the blocks at a time, and their (l, O, pixels_y, pixels_x) inner products, not
             yet normalised.
         """
-        recipe = _Recipe(*(part.to(blocks.row.device) for part in _recipe(axes, steps, phase)))
+        recipe = _recipe_on(axes, steps, phase, blocks.row.device)
         # number the cells that some block needs; blocks next to each other share them
         starts = [axis.cell_range().start for axis in axes]
         extent = [
@@ -391,15 +414,20 @@ class PatchCorrelation:
     ) -> Tensor:
         """(M, D) inner products of M native cells, given as row, y and x, with their partners."""
         height, width = self.native_size
-        shifts = rows.shifts.div(rows.shifts.new_tensor(self._scales), rounding_mode='floor')
+        shift_y, shift_x = (
+            part.div(scale, rounding_mode='floor')
+            for part, scale in zip(rows.shifts.unbind(1), self._scales)
+        )
         products = [self._vectors.new_zeros(0, len(recipe.chosen))]
         for row, y, x in zip(*(part.split(self._chunk) for part in cells)):
             # outside the image the border continues, as in resizing
             own = (rows.frames[row] * height + y.clamp(0, height - 1)) * width
             own = own + x.clamp(0, width - 1)
-            lines = (y + shifts[row, 0])[:, None] + recipe.reach_y
+            lines = (y + shift_y.index_select(0, row))[:, None] + recipe.reach_y
             lines = (rows.other_frames[row, None] * height + lines.clamp(0, height - 1)) * width
-            columns = ((x + shifts[row, 1])[:, None] + recipe.reach_x).clamp(0, width - 1)
+            columns = ((x + shift_x.index_select(0, row))[:, None] + recipe.reach_x).clamp(
+                0, width - 1
+            )
             partners = (lines[:, :, None] + columns[:, None]).flatten(1)
             partners = partners.index_select(1, recipe.chosen)
             products.append(_inner_products(self._vectors, own, partners))
@@ -439,8 +467,10 @@ class PatchCorrelation:
             (T * (H + 2) * (W + pixels + 1), pixels): every run of as many pixels along x as the
             patches of a block cover, so that they are fetched as one.
         """
-        axes = (_Axis.create(self._scales[0], 1, 1), _Axis.create(self._scales[1], 1, 1))
         device = self._vectors.device
+        if not works_in_pieces(device):
+            return self._in_runs(self._squares_by_enlarging(num_frames))
+        axes = (_Axis.create(self._scales[0], 1, 1), _Axis.create(self._scales[1], 1, 1))
         frames = torch.arange(num_frames, device=device)
         height, width = self.native_size
         cells = torch.cartesian_prod(
@@ -450,7 +480,19 @@ class PatchCorrelation:
         parts = self._expand(axes, rows, ((0, 0),), (0, 0), _Blocks(*cells.unbind(1)))
         squares = torch.cat([part for _, part in parts])
         squares = squares.view(num_frames, height, width, axes[0].pixels, axes[1].pixels)
-        squares = squares.transpose(2, 3).reshape(num_frames, *self.size)
+        return self._in_runs(squares.transpose(2, 3).reshape(num_frames, *self.size))
+
+    def _squares_by_enlarging(self, num_frames: int) -> Tensor:
+        """Squared norms (T, H, W) of the working pixels, a few large operations a frame."""
+        maps = self._vectors.view(num_frames, *self.native_size, -1).permute(0, 3, 1, 2)
+        norms = [
+            torch.linalg.vector_norm(F.interpolate(frame, self.size, mode='bilinear'), dim=1)
+            for frame in maps.split(1)
+        ]
+        return torch.cat(norms).square()
+
+    def _in_runs(self, squares: Tensor) -> Tensor:
+        """See :meth:`_compute_inverse_norms`."""
         inverse = squares.clamp(min=_EPS**2).rsqrt()
         span = self._axes[1].pixels
         return F.pad(inverse, (span, span, 1, 1)).unfold(-1, span, 1).flatten(0, 2)
