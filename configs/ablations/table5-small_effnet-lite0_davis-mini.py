@@ -8,13 +8,14 @@ with read_base():
     from .._base_.datasets.toyvis import generate
     from .._base_.default_runtime import *
     from .._base_.models.boxvis_effnet_lite0 import *
-    from .._base_.schedules.tiny_pretrained import *
+    from .._base_.schedules.tiny import *
 
 max_iters = 800
 model['network']['track_head']['num_classes'] = 1
 train_cfg.update(max_iters=max_iters)
 param_scheduler[1].update(end=max_iters)
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.005)]
+optim_wrapper['paramwise_cfg']['custom_keys']['backbone'] = dict(lr_mult=0.1)
 
 # the sets share no classes
 object_class = dict(classes=('object',), category_map='object')
