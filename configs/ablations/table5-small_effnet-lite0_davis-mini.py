@@ -17,7 +17,7 @@ param_scheduler[1].update(end=max_iters)
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.005)]
 optim_wrapper['paramwise_cfg']['custom_keys']['backbone'] = dict(lr_mult=0.1)
 
-# the sets share no classes
+# the classes of the sets differ
 object_class = dict(classes=('object',), category_map='object')
 davis_train.update(object_class)
 coco_train.update(object_class)
