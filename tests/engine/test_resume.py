@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,31 @@ def test_stopped_by_a_signal_saves_the_step_and_goes_on(
     step = int(saved.stem.removeprefix('iter_'))
     assert step == len(run.diary()) >= 8
     assert f'stopped after step {step}' in run.log()
+    run.finish('--resume')
+    assert len(run.diary()) == STEPS, 'no step was made twice'
+    assert_same_run(run, unbroken)
+
+
+@pytest.mark.slow
+def test_a_frame_that_is_gone_costs_no_step(cfg: Config, folder: Path, unbroken: Run) -> None:
+    """The steps before it are saved, and when it is back the run goes on as if nothing was."""
+    cfg = copy.deepcopy(cfg)
+    cfg.default_hooks.checkpoint.update(interval=1000)
+    run = Run(cfg, folder / 'frame_gone')
+    frames = Path(cfg.train_dataloader.dataset.data_root) / 'train/JPEGImages'
+    run.start()
+    while len(run.diary()) < 8 and run.processes[0].is_alive():
+        time.sleep(0.01)
+    frames.rename(frames.with_name('elsewhere'))
+    try:
+        assert run.wait() == [1]
+    finally:
+        frames.with_name('elsewhere').rename(frames)
+    (saved,) = run.folder.glob('iter_*.pth')
+    step = int(saved.stem.removeprefix('iter_'))
+    assert step == len(run.diary()) >= 8
+    assert f'cannot go on after step {step}' in run.log()
+    assert 'not found' in run.log().splitlines()[-1]
     run.finish('--resume')
     assert len(run.diary()) == STEPS, 'no step was made twice'
     assert_same_run(run, unbroken)

@@ -27,14 +27,18 @@ class WholeCheckpointHook(CheckpointHook):
         kwargs: as in mmengine.
     """
 
-    def save_now(self, runner: Runner) -> str:
+    def save_now(self, runner: Runner, *, between_steps: bool = False) -> str:
         """Saves the state after the current training step, from ``after_train_iter``.
+
+        Args:
+            runner: it.
+            between_steps: the step is over and counted, and the next one has not begun.
 
         Returns:
             The path of the file, or, in runs that count epochs, of the last one there is: mmengine
             cannot resume within an epoch.
         """
-        step = runner.iter + 1
+        step = runner.iter + int(not between_steps)
         if not self.by_epoch and self.filename_tmpl.format(step) != Path(self.last_ckpt or '').name:
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=step))
         return str(self.last_ckpt)

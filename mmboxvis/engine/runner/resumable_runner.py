@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process, master_only
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
+from mmboxvis.datasets.video_frames import FrameError
+from mmboxvis.datasets.video_json import AnnotationError
 from mmboxvis.engine.checkpoint_files import newest_whole, read_checkpoint
+from mmboxvis.engine.hooks import WholeCheckpointHook
 from mmboxvis.files import whole_file
 from mmboxvis.registry import RUNNERS
 
@@ -34,6 +37,9 @@ class ResumableRunner(Runner):
     * A checkpoint is written whole or not at all, and read only if it is whole and holds nothing
       but tensors and plain values. ``resume`` without a path takes the newest that is so; where
       there is none the run starts anew, from ``start_from`` in the config if that is set.
+    * Where data turn out to be broken in the middle of a run, the steps made are saved before the
+      error goes on: mend the file and ``resume``. (In several processes the others wait for the
+      one in error, and the last regular checkpoint has to do.)
 
     With :class:`StepSeedHook` among the hooks, two runs on one machine and in one number of
     processes are equal bit for bit, and so are a run and the same run interrupted and resumed.
@@ -67,7 +73,11 @@ class ResumableRunner(Runner):
                 self.logger.info(f'{self.work_dir} holds no checkpoint to resume: starting anew')
         if self._resume and self._load_from is not None:
             self._take_seed(self._load_from)
-        return super().train()
+        try:
+            return super().train()
+        except (AnnotationError, FrameError):
+            self._keep_steps()
+            raise
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
@@ -105,6 +115,14 @@ class ResumableRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def _keep_steps(self) -> None:
+        """Saves what a run has done so far that cannot read its next clip."""
+        keeper = next((x for x in self.hooks if isinstance(x, WholeCheckpointHook)), None)
+        if keeper is None or get_world_size() > 1 or not self.iter or self.iter >= self.max_iters:
+            return
+        saved = keeper.save_now(self, between_steps=True)
+        self.logger.warning(f'cannot go on after step {self.iter}, saved {saved}')
 
     def _newest(self) -> str | None:
         """The newest checkpoint of the run that is whole, the same in all processes."""
