@@ -7,12 +7,11 @@ the run before the previous one. pycocotools trusts what it is given: it reads p
 string that stops within a number, never returns from comparing masks with different numbers of
 pixels or with a negative run, nor from a polygon with a corner that is not finite or far away.
 
-Shape shorthand: S masks.
+Shape shorthand: S masks, R pairs of a run of background and one of foreground.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +21,8 @@ from pycocotools import mask as mask_api
 
 RLE = dict[str, Any]
 
-# seven characters hold any 32-bit run
-_NUMBERS = re.compile('(?:[P-o]{0,6}[0-O])+')
+# characters that end a number
+_CLOSING = frozenset(bytes([code]) for code in range(ord('0'), ord('P')))
 _CHUNK = 1 << 17
 _MAX_SIDE = 65_535
 _MAX_PIXELS = 200_000_000
@@ -52,42 +51,125 @@ def run_totals(counts: Sequence[str | bytes]) -> RunTotals:
     Args:
         counts: S strings as pycocotools writes them.
     """
-    texts = [text if isinstance(text, str) else text.decode('latin-1') for text in counts]
-    intact = np.array([_NUMBERS.fullmatch(text) is not None for text in texts], bool)
+    texts = [text if text[-1:] in _CLOSING else b'' for text in as_bytes(counts)]
+    intact = np.zeros(len(texts), bool)
     pixels = np.zeros(len(texts), np.int64)
-    whole = np.flatnonzero(intact)
-    lengths = np.cumsum([len(texts[index]) for index in whole])
+    lengths = np.cumsum([len(text) for text in texts])
     # as much at a time as the processor's cache holds
-    for part in np.split(whole, np.flatnonzero(np.diff(lengths // _CHUNK)) + 1):
+    for part in np.split(np.arange(len(texts)), np.flatnonzero(np.diff(lengths // _CHUNK)) + 1):
+        chosen = [texts[index] for index in part]
+        readable = _readable(chosen)
+        if not readable.all():
+            part = part[readable]
+            chosen = [texts[index] for index in part]
         if len(part):
-            runs, first = _runs([texts[index].encode() for index in part])
-            intact[part] = np.minimum.reduceat(runs, first) >= 0
-            pixels[part] = np.add.reduceat(runs, first)
+            runs, first = read_runs(chosen)
+            intact[part] = np.minimum.reduceat(runs, first).min(1) >= 0
+            pixels[part] = np.add.reduceat(runs, first, dtype=np.int64).sum(1)
     return RunTotals(intact, pixels * intact)
 
 
-def _runs(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """All runs of well-formed strings in a row, int64, and where those of each string begin."""
-    codes = np.frombuffer(b''.join(texts), np.uint8) - np.uint8(ord('0'))
-    ends = np.flatnonzero(codes < 32)
-    begins = np.concatenate([[0], ends[:-1] + 1])
-    runs = (codes[begins] & 31).astype(np.int64)
-    lengths = ends - begins
-    longer = np.flatnonzero(lengths)
-    for digit in range(1, int(lengths.max()) + 1):
-        runs[longer] |= (codes[begins[longer] + digit] & 31).astype(np.int64) << (5 * digit)
-        longer = longer[lengths[longer] > digit]
+def as_bytes(counts: Sequence[str | bytes]) -> list[bytes]:
+    """The strings as bytes, empty where one has other characters than ASCII."""
+    return [
+        text if isinstance(text, bytes) else text.encode() if text.isascii() else b''
+        for text in counts
+    ]
+
+
+def _codes(texts: Sequence[bytes]) -> np.ndarray:
+    """(B,) uint8, all strings in a row: five bits of a number, and 32 where more follow."""
+    return np.frombuffer(b''.join(texts), np.uint8) - np.uint8(ord('0'))
+
+
+def _ends(texts: Sequence[bytes]) -> np.ndarray:
+    """(S,) int64, where the strings end when they stand in a row."""
+    return np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+
+
+def _long_numbers(more: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of several characters.
+
+    Args:
+        more: places of the characters after which their number goes on.
+
+    Returns:
+        For each such number how many have been before it, its first place in ``more``, and how
+        many places it has there.
+    """
+    # all characters of a number have as many ends of numbers before them
+    number = more - np.arange(len(more))
+    begin = np.flatnonzero(np.diff(number, prepend=-1))
+    return number[begin], begin, np.diff(begin, append=len(more))
+
+
+def _readable(texts: Sequence[bytes]) -> np.ndarray:
+    """(S,) bool, whether a string that ends with a number consists of some that 32 bits hold."""
+    codes, ends = _codes(texts), _ends(texts)
+    good = np.diff(ends, prepend=0) > 0
+    wrong = [np.flatnonzero(codes >= 64)] if codes.max(initial=0) >= 64 else []
+    more = np.flatnonzero(codes >= 32)
+    _, begin, lengths = _long_numbers(more)
+    # the seventh character holds the bits 30 to 34, of which those from 31 on are the sign
+    full = lengths == 6
+    last = np.minimum(more[begin[full]] + 6, max(len(codes) - 1, 0))
+    sign = (codes[last] & 31) >> 1
+    beyond = (sign > 0) & (sign < 15)
+    wrong += [more[begin[lengths > 6]], last[beyond]]
+    good[np.searchsorted(ends, np.concatenate(wrong), side='right')] = False
+    return good
+
+
+def read_runs(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads all runs of S strings that are in order, see :func:`run_totals`.
+
+    A run beyond 32 bits comes out negative, as far as it is the first one that is.
+
+    Returns:
+        (R, 2) int32, the runs of background and foreground in turn, string after string; one
+        that ends with background has a last foreground of 0. (S,) int64, the row where each
+        string begins.
+    """
+    codes, ends = _codes(texts), _ends(texts)
+    closing = codes < 32
+    numbers = np.diff(np.cumsum(closing, dtype=np.int64)[ends - 1], prepend=0)
+    odd = numbers % 2 == 1
+    if odd.any():
+        codes = np.insert(codes, ends[odd], 0)
+        closing = codes < 32
+    rows = (numbers + 1) // 2
+    last = np.cumsum(rows)
+    first = last - rows
+
     # bit 16 of a number's last character is its sign
-    negative = np.flatnonzero(codes[ends] & 16)
-    runs[negative] -= 1 << (5 * (lengths[negative] + 1))
-    text_ends = np.cumsum([len(text) for text in texts]) - 1
-    last = np.searchsorted(ends, text_ends)
-    first = np.concatenate([[0], last[:-1] + 1])
-    for begin, end in zip(first, last + 1, strict=True):
-        for parity in (1, 2):  # differences along the runs 1, 3, 5, ... and along 2, 4, 6, ...
-            chain = runs[begin + parity : end : 2]
-            np.cumsum(chain, out=chain)
+    values = ((codes << np.uint8(3)).view(np.int8) >> 3)[closing].astype(np.int32)
+    more = np.flatnonzero(~closing)
+    if len(more):
+        _add_digits(values, codes, more)
+    runs = values.reshape(-1, 2)
+    # from the fourth on, a number is the difference to the run before the previous one: column
+    # by column, but the first run stands apart
+    heads = runs[first, 0]
+    runs[first, 0] = 0
+    runs = np.cumsum(runs, axis=0, dtype=np.int32)
+    before = np.zeros((len(first), 2), np.int32)
+    before[1:] = runs[first[1:] - 1]
+    runs -= np.repeat(before, rows, axis=0)
+    runs[first, 0] = heads
+    runs[last[odd] - 1, 1] = 0
     return runs, first
+
+
+def _add_digits(values: np.ndarray, codes: np.ndarray, more: np.ndarray) -> None:
+    """Puts the lower digits of long numbers to the highest one, which ``values`` holds."""
+    number, begin, lengths = _long_numbers(more)
+    low = np.zeros(len(number), np.int32)
+    longer = np.arange(len(number))
+    for digit in range(int(lengths.max())):
+        code = codes[more[begin[longer] + digit]] & 31
+        low[longer] |= code.astype(np.int32) << (5 * digit)
+        longer = longer[lengths[longer] > digit + 1]
+    values[number] = (values[number] << (5 * lengths)) | low
 
 
 def compress(segmentation: RLE | list[Any], size: tuple[int, int]) -> RLE | None:

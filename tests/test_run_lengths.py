@@ -62,6 +62,16 @@ def test_any_string_is_refused_or_decoded_as_it_says(text: str) -> None:
         assert mask is not None and mask.sum() == sum(runs[1::2])
 
 
+@pytest.mark.parametrize(
+    'broken', ['', 'P', 'PPPPP', 'PPPPPP', ' ', 'é', '0 0', 'oooooooo0', 'PPPPPP2', 'PPPPPPL']
+)
+@pytest.mark.parametrize('good', ['`0', 'PPPPPP0', 'PPPPP2', '04'])
+def test_a_broken_string_leaves_its_neighbours_alone(broken: str, good: str) -> None:
+    totals = run_totals([broken, good, broken, broken, good])
+    assert totals.intact.tolist() == [False, True, False, False, True]
+    assert totals.pixels[1] == totals.pixels[4] == sum(runs_of(good))
+
+
 def test_good_masks() -> None:
     full = mask_api.encode(np.asfortranarray(np.ones(SIZE, np.uint8)))
     assert decode([], SIZE) is None

@@ -18,7 +18,7 @@ import numpy as np
 from .accumulate import interpolated_precision
 from .layout import Entry, GroundTruth, IouType, Source
 from .matching import match_tracks
-from .tracks import Track, best_scored, pairwise_iou, read_pair, result_tracks
+from .tracks import Track, best_scored, class_ids, pairwise_iou, read_pair, result_tracks
 from .vis_eval import IOU_THRESHOLDS, MAX_DETS
 
 BACKGROUND_IOU = 0.1
@@ -220,7 +220,7 @@ class _Video:
         where_close = pairwise_iou(dts, gts, min_frame_iou=background_iou)
         right, ignored, found = _match(dts, gts, ious, levels)
         crowd = np.array([gt.crowd for gt in gts], dtype=bool)
-        same = _labels(dts)[:, None] == _labels(gts)
+        same = class_ids(dts)[:, None] == class_ids(gts)
         kinds, targets = _kinds(ious, where_close, same, ~crowd, levels, background_iou)
         kinds = np.where(right, _RIGHT, np.where(ignored, _IGNORED, kinds))
         missed = ~found & ~crowd
@@ -250,10 +250,6 @@ class _Video:
             yield TrackError('missed', self.video_id, category_id, math.nan, 0.0, -1, index)
 
 
-def _labels(tracks: Sequence[Track]) -> np.ndarray:
-    return np.array([track.category_id for track in tracks], dtype=np.int64)
-
-
 def _best_of_each_category(dts: Sequence[Track]) -> list[int]:
     """Positions of the predictions that count, best first within a category."""
     of_category: dict[int, list[int]] = defaultdict(list)
@@ -273,7 +269,7 @@ def _match(
     right = np.zeros((len(levels), len(dts)), dtype=bool)
     ignored = np.zeros_like(right)
     found = np.zeros((len(levels), len(gts)), dtype=bool)
-    dt_labels, gt_labels = _labels(dts), _labels(gts)
+    dt_labels, gt_labels = class_ids(dts), class_ids(gts)
     for category_id in np.unique(dt_labels):
         rows, columns = (np.flatnonzero(x == category_id) for x in (dt_labels, gt_labels))
         crowd = np.array([gts[column].crowd for column in columns], dtype=bool)
@@ -379,7 +375,7 @@ class _Pool:
                     num_truth[gt.category_id] += 1
                     num_missed[gt.category_id] += video.missed[:, column]
                     num_found[gt.category_id] += video.found[:, column]
-        labels = np.concatenate([np.zeros(0, np.int64), *(_labels(v.dts) for v in videos)])
+        labels = np.concatenate([np.zeros(0, np.int64), *(class_ids(v.dts) for v in videos)])
         return cls(scores, labels, kinds, mended, dict(num_truth), num_missed, num_found)
 
     def gains(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -424,7 +420,7 @@ def _mended(video: _Video) -> np.ndarray:
     """See :class:`_Pool`: at each annotation still to be found the best scored prediction."""
     mended = np.full(video.kinds.shape, _REMOVED)
     by_score = np.argsort([-dt.score for dt in video.dts], kind='stable')
-    labels = _labels(video.gts)
+    labels = class_ids(video.gts)
     for kind in _MENDABLE:
         for level, of_level in enumerate(video.kinds == _CODE[kind]):
             rows = by_score[of_level[by_score]]

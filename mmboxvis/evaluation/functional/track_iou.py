@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as mask_api
 
-from .rle import RLE, mask_areas
+from .rle import RLE, MaskTrack, join_frames, mask_areas
 
-MaskTrack = Sequence[RLE | None]
+# pycocotools counts pixels in 32 bits
+_MAX_PIXELS = 2**31
 
 
 def _present(tracks: Sequence[MaskTrack], frame: int) -> tuple[np.ndarray, list[RLE]]:
@@ -34,16 +35,21 @@ def _num_frames(a: Sequence[Sequence], b: Sequence[Sequence]) -> int:
 
 
 def track_iou(
-    a: Sequence[MaskTrack], b: Sequence[MaskTrack], *, min_frame_iou: float | None = None
+    a: Sequence[MaskTrack],
+    b: Sequence[MaskTrack],
+    *,
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
+    min_frame_iou: float | None = None,
 ) -> np.ndarray:
     """IoU of each pair of mask tracks of one video.
 
-    Frame by frame, all pairs at once: the intersection follows from the two areas and pycocotools'
-    IoU ``r`` as ``r (A + B) / (1 + r)``, rounded to the whole pixels it must be.
+    With its frames side by side a track is one wide mask, and the IoU of two tracks is that of
+    two masks.
 
     Args:
         a: D tracks, each T compressed run-lengths of one size or ``None``.
         b: G tracks of the same frames.
+        labels: (D,) and (G,) classes: only tracks of one class are compared, other pairs are 0.
         min_frame_iou: take into account for each pair only the frames in which the two masks have
             at least this IoU, above 0; ``None`` takes all frames.
 
@@ -53,9 +59,49 @@ def track_iou(
     Raises:
         ValueError: if the tracks differ in length or the masks of a frame in size.
     """
+    num_frames = _num_frames(a, b)
+    iou = np.zeros((len(a), len(b)))
+    if not len(a) or not len(b):
+        return iou
+    # classes may share their masks
+    tracks = {id(track): track for track in (*a, *b)}
+    sizes = {tuple(mask['size']) for track in tracks.values() for mask in track if mask}
+    if min_frame_iou is not None or len(sizes) != 1 or _pixels(*sizes) * num_frames >= _MAX_PIXELS:
+        iou = _iou_by_frame(a, b, num_frames, min_frame_iou)
+        return iou if labels is None else iou * (labels[0][:, None] == labels[1])
+    wide = dict(zip(tracks, join_frames([*tracks.values()], *sizes), strict=True))
+    wide_a, wide_b = ([wide[id(track)] for track in some] for some in (a, b))
+    if labels is None:
+        labels = np.zeros(len(a), np.int64), np.zeros(len(b), np.int64)
+    for label in np.unique(labels[1]):
+        rows, columns = (np.flatnonzero(some == label) for some in labels)
+        if len(rows):
+            iou[np.ix_(rows, columns)] = mask_api.iou(
+                [wide_a[row] for row in rows],
+                [wide_b[column] for column in columns],
+                [0] * len(columns),
+            )
+    return iou
+
+
+def _pixels(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _iou_by_frame(
+    a: Sequence[MaskTrack],
+    b: Sequence[MaskTrack],
+    num_frames: int,
+    min_frame_iou: float | None,
+) -> np.ndarray:
+    """See :func:`track_iou`; frame by frame, all pairs at once.
+
+    The intersection follows from the two areas and pycocotools' IoU ``r`` as ``r (A + B) / (1 +
+    r)``, rounded to the whole pixels it must be.
+    """
     intersection = np.zeros((len(a), len(b)))
     areas_of_both = np.zeros((len(a), len(b)))
-    for frame in range(_num_frames(a, b)):
+    for frame in range(num_frames):
         rows, masks_a = _present(a, frame)
         columns, masks_b = _present(b, frame)
         areas = mask_areas(masks_a + masks_b)

@@ -291,20 +291,29 @@ def best_scored(scores: Sequence[float], limit: int) -> list[int]:
     return sorted(range(len(scores)), key=lambda place: -scores[place])[:limit]
 
 
-def pairwise_iou(
-    dts: Sequence[Track], gts: Sequence[Track], *, min_frame_iou: float | None = None
-) -> np.ndarray:
-    """(D, G) IoU of the tracks of one video; shapes that tracks share are compared once.
+def class_ids(tracks: Sequence[Track]) -> np.ndarray:
+    """(N,) int64 category of each track."""
+    return np.array([track.category_id for track in tracks], dtype=np.int64)
 
-    ``min_frame_iou`` restricts each pair to the frames where they overlap, see :func:`track_iou`.
+
+def pairwise_iou(
+    dts: Sequence[Track],
+    gts: Sequence[Track],
+    *,
+    same_class: bool = False,
+    min_frame_iou: float | None = None,
+) -> np.ndarray:
+    """(D, G) IoU of the tracks of one video.
+
+    ``same_class`` leaves pairs of different classes at 0; ``min_frame_iou`` restricts each pair
+    to the frames where they overlap, see :func:`track_iou`.
     """
     if not dts or not gts:
         return np.zeros((len(dts), len(gts)))
-    unique = {id(dt.shapes): dt.shapes for dt in dts}
-    position = {key: row for row, key in enumerate(unique)}
-    rows = [position[id(dt.shapes)] for dt in dts]
-    shapes, others = list(unique.values()), [gt.shapes for gt in gts]
+    shapes, others = [dt.shapes for dt in dts], [gt.shapes for gt in gts]
+    labels = (class_ids(dts), class_ids(gts)) if same_class else None
     if isinstance(others[0], np.ndarray):
         boxes, other_boxes = np.stack(shapes), np.stack(others)  # type: ignore[arg-type]
-        return box_track_iou(boxes, other_boxes, min_frame_iou=min_frame_iou)[rows]
-    return track_iou(shapes, others, min_frame_iou=min_frame_iou)[rows]  # type: ignore[arg-type]
+        iou = box_track_iou(boxes, other_boxes, min_frame_iou=min_frame_iou)
+        return iou if labels is None else iou * (labels[0][:, None] == labels[1])
+    return track_iou(shapes, others, labels=labels, min_frame_iou=min_frame_iou)  # type: ignore
