@@ -216,7 +216,7 @@ def _checked_masks(track: Track, video: VideoFiles) -> list[RLE | None]:
         if problem:
             raise ValueError(f'{place}: {problem}')
         masks.append(mask)
-    strings = [(f'{where}, frame {frame}', mask, info) for frame, mask in enumerate(masks) if mask]
+    strings = [(where, frame, mask, info) for frame, mask in enumerate(masks) if mask]
     for problem in mask_string_problems(strings):
         raise ValueError(problem)
     return masks

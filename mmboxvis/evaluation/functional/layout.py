@@ -18,6 +18,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from .rle import run_totals
 
 Source = str | os.PathLike
@@ -38,6 +40,10 @@ class VideoInfo:
     name: str
     size: tuple[int, int]
     num_frames: int
+
+
+# where the track is found, the frame, its run-length, and the video
+PlacedMask = tuple[str, int, Entry, VideoInfo]
 
 
 @dataclass(frozen=True)
@@ -268,6 +274,12 @@ def frame_list_problem(frames: Any, video: VideoInfo) -> str | None:
 
 def mask_problem(mask: Any, video: VideoInfo) -> str | None:
     """What is wrong with one frame's run-length, its string aside."""
+    if (
+        isinstance(mask, dict)
+        and isinstance(mask.get('counts'), (str, bytes))
+        and mask.get('size') == list(video.size)
+    ):
+        return None
     if not isinstance(mask, dict) or 'size' not in mask or 'counts' not in mask:
         return (
             "expected null or a run-length {'size': [h, w], 'counts': '...'}, "
@@ -304,41 +316,40 @@ def is_finite(value: Any) -> bool:
         return False
 
 
-def mask_string_problems(masks: Sequence[tuple[str, Entry, VideoInfo]]) -> Iterator[str]:
-    """Reads the strings of many run-lengths at once and names those that are broken.
-
-    Args:
-        masks: where each is found, the run-length, and its video.
-    """
-    totals = run_totals([mask['counts'] for _, mask, _ in masks])
-    for (where, _, video), intact, pixels in zip(masks, totals.intact, totals.pixels, strict=True):
-        if not intact:
-            yield f"{where}: field 'counts' is broken or cut off"
-        elif pixels != math.prod(video.size):
+def mask_string_problems(masks: Sequence[PlacedMask]) -> Iterator[str]:
+    """Reads the strings of many run-lengths at once and names those that are broken."""
+    totals = run_totals([mask['counts'] for _, _, mask, _ in masks])
+    wanted = np.array([video.size for _, _, _, video in masks], np.int64).reshape(-1, 2).prod(1)
+    for index in np.flatnonzero(~totals.intact | (totals.pixels != wanted)):
+        where, frame, _, video = masks[index]
+        if not totals.intact[index]:
+            yield f"{where}: segmentations[{frame}]: field 'counts' is broken or cut off"
+        else:
             yield (
-                f"{where}: field 'counts' describes {pixels} pixels, but frames of video "
-                f'{video.id} ({video.name}) have {math.prod(video.size)}'
+                f"{where}: segmentations[{frame}]: field 'counts' describes "
+                f'{totals.pixels[index]} pixels, but frames of video {video.id} ({video.name}) '
+                f'have {wanted[index]}'
             )
 
 
 def _shape_problems(
     entry: Entry, where: str, video: VideoInfo, field: str
-) -> tuple[list[str], list[tuple[str, Entry, VideoInfo]]]:
+) -> tuple[list[str], list[PlacedMask]]:
     """Problems of an entry's frames, and the run-lengths whose strings are still to be read."""
     problem = frame_list_problem(entry.get(field), video)
     if problem:
         return [f'{where}: field {field!r}: {problem}'], []
-    problems, masks = [], []
+    problems: list[str] = []
+    masks: list[PlacedMask] = []
     check = box_problem if field == 'bboxes' else partial(mask_problem, video=video)
     for frame, shape in enumerate(entry[field]):
         if shape is None:
             continue
-        place = f'{where}: {field}[{frame}]'
         problem = check(shape)
         if problem:
-            problems.append(f'{place}: {problem}')
+            problems.append(f'{where}: {field}[{frame}]: {problem}')
         elif field == 'segmentations':
-            masks.append((place, shape, video))
+            masks.append((where, frame, shape, video))
     return problems, masks
 
 
@@ -365,7 +376,7 @@ def result_problems(
     """
     read_already: set[int] = set()
     for start in range(0, len(results), _CHUNK):
-        masks: list[tuple[str, Entry, VideoInfo]] = []
+        masks: list[PlacedMask] = []
         for index, entry in enumerate(results[start : start + _CHUNK], start):
             where = f'{source}[{index}]'
             problem = _head_problem(entry, videos, categories)

@@ -7,51 +7,55 @@ Shapes: D and G tracks are compared, each over T frames. The IoU of two tracks i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as mask_api
 
-from .rle import RLE, MaskTrack, join_frames, mask_areas
+from .rle import RLE, mask_areas
 
-# pycocotools counts pixels in 32 bits
-_MAX_PIXELS = 2**31
+MaskTrack = Sequence[RLE | None]
 
-
-def _present(tracks: Sequence[MaskTrack], frame: int) -> tuple[np.ndarray, list[RLE]]:
-    indices = [i for i, track in enumerate(tracks) if track[frame]]
-    return np.array(indices, dtype=np.int64), [tracks[i][frame] for i in indices]  # type: ignore
+# up to here, intersecting pair by pair is cheaper than a call of pycocotools' IoU
+_FEW_PAIRS = 16
 
 
 def _safe_ratio(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
     return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
 
 
-def _num_frames(a: Sequence[Sequence], b: Sequence[Sequence]) -> int:
+def _check_lengths(a: Sequence[Sequence], b: Sequence[Sequence]) -> None:
     lengths = {len(track) for tracks in (a, b) for track in tracks}
     if len(lengths) > 1:
         raise ValueError(f'tracks of one video differ in length: {sorted(lengths)} frames')
-    return lengths.pop() if lengths else 0
+
+
+def frame_areas(track: MaskTrack) -> np.ndarray:
+    """(T,) float64 areas in pixels of the masks of a track, 0 where there is none."""
+    areas = np.zeros(len(track))
+    seen = [frame for frame, mask in enumerate(track) if mask]
+    areas[seen] = mask_areas([track[frame] for frame in seen])  # type: ignore[misc]
+    return areas
 
 
 def track_iou(
     a: Sequence[MaskTrack],
     b: Sequence[MaskTrack],
     *,
-    labels: tuple[np.ndarray, np.ndarray] | None = None,
     min_frame_iou: float | None = None,
+    areas: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
     """IoU of each pair of mask tracks of one video.
 
-    With its frames side by side a track is one wide mask, and the IoU of two tracks is that of
-    two masks.
+    No mask is decoded: few pairs are intersected one by one, of many all pairs of a frame at once.
 
     Args:
         a: D tracks, each T compressed run-lengths of one size or ``None``.
         b: G tracks of the same frames.
-        labels: (D,) and (G,) classes: only tracks of one class are compared, other pairs are 0.
         min_frame_iou: take into account for each pair only the frames in which the two masks have
             at least this IoU, above 0; ``None`` takes all frames.
+        areas: (D, T) and (G, T) from :func:`frame_areas`, if they are known already.
 
     Returns:
         (D, G) float64 in [0, 1]; 0 where neither track has a pixel, or no frame counts.
@@ -59,73 +63,71 @@ def track_iou(
     Raises:
         ValueError: if the tracks differ in length or the masks of a frame in size.
     """
-    num_frames = _num_frames(a, b)
-    iou = np.zeros((len(a), len(b)))
-    if not len(a) or not len(b):
-        return iou
-    # classes may share their masks
-    tracks = {id(track): track for track in (*a, *b)}
-    sizes = {tuple(mask['size']) for track in tracks.values() for mask in track if mask}
-    if min_frame_iou is not None or len(sizes) != 1 or _pixels(*sizes) * num_frames >= _MAX_PIXELS:
-        iou = _iou_by_frame(a, b, num_frames, min_frame_iou)
-        return iou if labels is None else iou * (labels[0][:, None] == labels[1])
-    wide = dict(zip(tracks, join_frames([*tracks.values()], *sizes), strict=True))
-    wide_a, wide_b = ([wide[id(track)] for track in some] for some in (a, b))
-    if labels is None:
-        labels = np.zeros(len(a), np.int64), np.zeros(len(b), np.int64)
-    for label in np.unique(labels[1]):
-        rows, columns = (np.flatnonzero(some == label) for some in labels)
-        if len(rows):
-            iou[np.ix_(rows, columns)] = mask_api.iou(
-                [wide_a[row] for row in rows],
-                [wide_b[column] for column in columns],
-                [0] * len(columns),
-            )
-    return iou
-
-
-def _pixels(size: tuple[int, int]) -> int:
-    return size[0] * size[1]
-
-
-def _iou_by_frame(
-    a: Sequence[MaskTrack],
-    b: Sequence[MaskTrack],
-    num_frames: int,
-    min_frame_iou: float | None,
-) -> np.ndarray:
-    """See :func:`track_iou`; frame by frame, all pairs at once.
-
-    The intersection follows from the two areas and pycocotools' IoU ``r`` as ``r (A + B) / (1 +
-    r)``, rounded to the whole pixels it must be.
-    """
+    _check_lengths(a, b)
+    if not a or not b:
+        return np.zeros((len(a), len(b)))
+    area_a, area_b = areas or (
+        np.stack([frame_areas(track) for track in tracks]) for tracks in (a, b)
+    )
     intersection = np.zeros((len(a), len(b)))
-    areas_of_both = np.zeros((len(a), len(b)))
-    for frame in range(num_frames):
-        rows, masks_a = _present(a, frame)
-        columns, masks_b = _present(b, frame)
-        areas = mask_areas(masks_a + masks_b)
-        area_a, area_b = areas[: len(rows)], areas[len(rows) :]
-        if min_frame_iou is None:
-            areas_of_both[rows] += area_a[:, None]
-            areas_of_both[:, columns] += area_b
-        if not len(rows) or not len(columns):
-            continue
+    areas_of_both = np.zeros_like(intersection)
+    parts = (
+        _shared_by_pair(a, b)
+        if len(a) * len(b) <= _FEW_PAIRS
+        else _shared_by_frame(a, b, area_a, area_b)
+    )
+    for frames, shared in parts:
+        both = area_a.T[frames, :, None] + area_b.T[frames, None]
+        if min_frame_iou is not None:
+            counts = _safe_ratio(shared, both - shared) >= min_frame_iou
+            shared, both = shared * counts, both * counts
+        intersection += shared.sum(0)
+        areas_of_both += both.sum(0)
+    return _safe_ratio(intersection, areas_of_both - intersection)
+
+
+def _shared_by_pair(
+    a: Sequence[MaskTrack], b: Sequence[MaskTrack]
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """All frames at once, (T, D, G) pixels that two masks share, each pair by itself."""
+    shared = [
+        [[_shared_pixels(x, y, frame) if x and y else 0.0 for y in column] for x in row]
+        for frame, (row, column) in enumerate(zip(zip(*a), zip(*b)))
+    ]
+    yield slice(None), np.array(shared, np.float64).reshape(-1, len(a), len(b))
+
+
+def _shared_pixels(x: RLE, y: RLE, frame: int) -> float:
+    _check_sizes(x, y, frame)
+    return float(mask_api.area(mask_api.merge([x, y], intersect=True)))
+
+
+def _shared_by_frame(
+    a: Sequence[MaskTrack], b: Sequence[MaskTrack], area_a: np.ndarray, area_b: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Frame by frame, (1, D, G) pixels that two masks share.
+
+    They follow from the two areas and pycocotools' IoU ``r`` of all pairs as ``r (A + B) / (1 +
+    r)``, rounded to the whole pixels they must be.
+    """
+    # masks without a pixel share none
+    for frame in np.flatnonzero((area_a > 0).any(0) & (area_b > 0).any(0)):
+        rows, columns = (np.flatnonzero(area[:, frame]) for area in (area_a, area_b))
+        masks_a = [a[row][frame] for row in rows]
+        masks_b = [b[column][frame] for column in columns]
         iou = np.asarray(mask_api.iou(masks_a, masks_b, [0] * len(columns)))
         if (iou < 0).any():
             row, column = np.argwhere(iou < 0)[0]
-            raise ValueError(
-                f'frame {frame}: masks of different sizes, '
-                f'{masks_a[row]["size"]} and {masks_b[column]["size"]}'
-            )
-        both = area_a[:, None] + area_b
-        shared = np.rint(iou * both / (1 + iou))
-        if min_frame_iou is not None:
-            counts = iou >= min_frame_iou
-            shared, both = shared * counts, both * counts
-            areas_of_both[np.ix_(rows, columns)] += both
-        intersection[np.ix_(rows, columns)] += shared
-    return _safe_ratio(intersection, areas_of_both - intersection)
+            _check_sizes(masks_a[row], masks_b[column], frame)
+        both = area_a[rows, frame, None] + area_b[columns, frame]
+        shared = np.zeros((1, len(a), len(b)))
+        shared[0, rows[:, None], columns] = np.rint(iou * both / (1 + iou))
+        yield slice(frame, frame + 1), shared
+
+
+def _check_sizes(x: Any, y: Any, frame: int) -> None:
+    if list(x['size']) != list(y['size']):
+        raise ValueError(f'frame {frame}: masks of different sizes, {x["size"]} and {y["size"]}')
 
 
 def box_track_iou(

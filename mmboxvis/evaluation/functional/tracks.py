@@ -31,10 +31,13 @@ from .layout import (
     result_problems,
 )
 from .occlusion import occlusion_score
-from .rle import RLE, compress, mask_areas
-from .track_iou import box_track_iou, track_iou
+from .rle import RLE, compress
+from .track_iou import box_track_iou, frame_areas, track_iou
 
 Shapes = list[RLE | None] | np.ndarray
+
+# annotations whose run-lengths are read together: bounds the memory
+_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class Track:
         category_id: id in the annotation file.
         shapes: V run-lengths or ``None``, or (V, 4) boxes without area where not seen. Tracks
             with the same shapes share one object.
-        area: mean area in pixels over the frames where it is seen, 0 where it never is.
+        frame_areas: (V,) float64 area in pixels, 0 where not seen.
+        area: mean area over the frames where it is seen, 0 where it never is; of an annotation
+            with masks as the file's ``areas`` say it.
         score: 1 for annotations.
         crowd: annotation of a group, which does not count and may be matched repeatedly.
         occlusion: see :func:`~.occlusion.occlusion_score`; NaN where not annotated.
@@ -53,6 +58,7 @@ class Track:
 
     category_id: int
     shapes: Shapes
+    frame_areas: np.ndarray
     area: float
     score: float = 1.0
     crowd: bool = False
@@ -63,11 +69,10 @@ def _mean_positive(areas: np.ndarray) -> float:
     return float(areas[areas > 0].mean()) if (areas > 0).any() else 0.0
 
 
-def mean_area(shapes: Shapes) -> float:
-    """Mean area over the frames where a track has one, 0 where it never has."""
+def _areas(shapes: Shapes) -> np.ndarray:
     if isinstance(shapes, np.ndarray):
-        return _mean_positive(np.maximum(shapes[:, 2:], 0).prod(-1))
-    return _mean_positive(mask_areas([mask for mask in shapes if mask]))
+        return np.maximum(shapes[:, 2:], 0).prod(-1)
+    return frame_areas(shapes)
 
 
 def boxes_of_masks(masks: Sequence[RLE | None]) -> np.ndarray:
@@ -103,13 +108,14 @@ def result_tracks(results: Sequence[Entry], iou_type: IouType) -> dict[int, list
     Results of one video with equal shapes, such as one query with several classes, share them.
     """
     by_video: dict[int, list[Track]] = defaultdict(list)
-    known: dict[tuple, tuple[Shapes, float]] = {}
+    known: dict[tuple, tuple[Shapes, np.ndarray, float]] = {}
     for entry in results:
         field = 'bboxes' if iou_type == 'box' and entry.get('bboxes') else 'segmentations'
         key = (entry['video_id'], field, *_shape_key(entry[field]))
         if key not in known:
             shapes = _shapes(entry, iou_type)
-            known[key] = (shapes, mean_area(shapes))
+            areas = _areas(shapes)
+            known[key] = (shapes, areas, _mean_positive(areas))
         by_video[int(entry['video_id'])].append(
             Track(int(entry['category_id']), *known[key], score=float(entry['score']))
         )
@@ -143,6 +149,7 @@ def choose_iou_type(truth: GroundTruth, iou_type: Literal['segm', 'box', 'auto']
 
 
 def _truth_masks(annotation: Entry, where: str, video: VideoInfo) -> list[RLE | None]:
+    """The masks of an annotation, their strings unread."""
     boxes_only = _has_any(annotation, 'bboxes') and not _has_any(annotation, 'segmentations')
     if annotation.get('segmentations') is None or boxes_only:
         raise ValueError(
@@ -153,26 +160,19 @@ def _truth_masks(annotation: Entry, where: str, video: VideoInfo) -> list[RLE | 
     if problem:
         raise ValueError(f"{where}: field 'segmentations': {problem}")
     masks: list[RLE | None] = []
-    strings = []
     for frame, shape in enumerate(annotation['segmentations']):
-        place = f'{where}: segmentations[{frame}]'
         try:
             mask = None if shape is None else compress(shape, video.size)
         except (ValueError, TypeError) as error:
-            raise ValueError(f'{place}: {error}') from error
+            raise ValueError(f'{where}: segmentations[{frame}]: {error}') from error
         problem = mask_problem(mask, video) if mask else None
         if problem:
-            raise ValueError(f'{place}: {problem}')
+            raise ValueError(f'{where}: segmentations[{frame}]: {problem}')
         masks.append(mask)
-        strings += [(place, mask, video)] if mask else []
-    for problem in mask_string_problems(strings):
-        raise ValueError(problem)
     return masks
 
 
 def _truth_boxes(annotation: Entry, where: str, video: VideoInfo) -> np.ndarray:
-    if not _has_any(annotation, 'bboxes') and annotation.get('segmentations') is not None:
-        return boxes_of_masks(_truth_masks(annotation, where, video))
     if annotation.get('bboxes') is None:
         raise ValueError(f"{where}: needs 'bboxes' or 'segmentations', found neither")
     problem = frame_list_problem(annotation['bboxes'], video)
@@ -185,11 +185,30 @@ def _truth_boxes(annotation: Entry, where: str, video: VideoInfo) -> np.ndarray:
     return _box_array(annotation['bboxes'])
 
 
-def _truth_area(annotation: Entry, shapes: Shapes, where: str, video: VideoInfo) -> float:
+def _truth_shapes(
+    annotation: Entry, where: str, truth: GroundTruth, iou_type: IouType
+) -> tuple[VideoInfo, Shapes]:
+    """Video and shapes of an annotation; masks, their strings unread, where it has no boxes."""
+    if not isinstance(annotation, dict):
+        raise ValueError(f'{where}: expected an object, got {type(annotation).__name__}')
+    for field, known in (('video_id', truth.videos), ('category_id', truth.categories)):
+        value = annotation.get(field)
+        if not is_int(value) or value not in known:
+            raise ValueError(f"{where}: field {field!r}: {value!r} is not among the file's")
+    video = truth.videos[annotation['video_id']]
+    masks_alone = not _has_any(annotation, 'bboxes') and annotation.get('segmentations') is not None
+    if iou_type == 'segm' or masks_alone:
+        return video, _truth_masks(annotation, where, video)
+    return video, _truth_boxes(annotation, where, video)
+
+
+def _truth_area(
+    annotation: Entry, own_areas: np.ndarray, with_masks: bool, where: str, video: VideoInfo
+) -> float:
     """The file's ``areas`` decide on the size of a mask track, as in the benchmark's program."""
     areas = annotation.get('areas')
-    if not areas or isinstance(shapes, np.ndarray):
-        return mean_area(shapes)
+    if not areas or not with_masks:
+        return _mean_positive(own_areas)
     problem = frame_list_problem(areas, video)
     if problem:
         raise ValueError(f"{where}: field 'areas': {problem}")
@@ -199,21 +218,7 @@ def _truth_area(annotation: Entry, shapes: Shapes, where: str, video: VideoInfo)
     return _mean_positive(np.array([area or 0 for area in areas], dtype=np.float64))
 
 
-def _truth_track(
-    annotation: Entry, where: str, truth: GroundTruth, iou_type: IouType
-) -> tuple[int, Track]:
-    for field, known in (('video_id', truth.videos), ('category_id', truth.categories)):
-        if not isinstance(annotation, dict):
-            raise ValueError(f'{where}: expected an object, got {type(annotation).__name__}')
-        value = annotation.get(field)
-        if not is_int(value) or value not in known:
-            raise ValueError(f"{where}: field {field!r}: {value!r} is not among the file's")
-    video = truth.videos[annotation['video_id']]
-    shapes: Shapes = (
-        _truth_masks(annotation, where, video)
-        if iou_type == 'segm'
-        else _truth_boxes(annotation, where, video)
-    )
+def _truth_track(annotation: Entry, where: str, video: VideoInfo, shapes: Shapes) -> Track:
     if annotation.get('iscrowd') not in (None, 0, 1):
         raise ValueError(f"{where}: field 'iscrowd' must be 0 or 1, got {annotation['iscrowd']!r}")
     occlusion = math.nan
@@ -225,10 +230,12 @@ def _truth_track(
             occlusion = occlusion_score(annotation['occlusion'])
         except ValueError as error:
             raise ValueError(f"{where}: field 'occlusion': {error}") from error
-    return video.id, Track(
+    areas = _areas(shapes)
+    return Track(
         int(annotation['category_id']),
         shapes,
-        _truth_area(annotation, shapes, where, video),
+        areas,
+        _truth_area(annotation, areas, isinstance(shapes, list), where, video),
         crowd=bool(annotation.get('iscrowd', False)),
         occlusion=occlusion,
     )
@@ -238,13 +245,28 @@ def truth_tracks(truth: GroundTruth, iou_type: IouType) -> dict[int, list[Track]
     """Checks the annotations and groups them by video, in the order of the file.
 
     Raises:
-        ValueError: naming the first annotation and field that is wrong.
+        ValueError: naming an annotation and field that is wrong.
     """
     by_video: dict[int, list[Track]] = {video_id: [] for video_id in truth.videos}
-    for index, annotation in enumerate(truth.annotations or ()):
-        where = f'{truth.source}: annotations[{index}]'
-        video_id, track = _truth_track(annotation, where, truth, iou_type)
-        by_video[video_id].append(track)
+    annotations = truth.annotations or []
+    for start in range(0, len(annotations), _CHUNK):
+        found = []
+        for index, annotation in enumerate(annotations[start : start + _CHUNK], start):
+            where = f'{truth.source}: annotations[{index}]'
+            found.append((annotation, where, *_truth_shapes(annotation, where, truth, iou_type)))
+        strings = [
+            (where, frame, mask, video)
+            for _, where, video, shapes in found
+            if isinstance(shapes, list)
+            for frame, mask in enumerate(shapes)
+            if mask
+        ]
+        for problem in mask_string_problems(strings):
+            raise ValueError(problem)
+        for annotation, where, video, shapes in found:
+            if iou_type == 'box' and isinstance(shapes, list):
+                shapes = boxes_of_masks(shapes)
+            by_video[video.id].append(_truth_track(annotation, where, video, shapes))
     return by_video
 
 
@@ -297,23 +319,24 @@ def class_ids(tracks: Sequence[Track]) -> np.ndarray:
 
 
 def pairwise_iou(
-    dts: Sequence[Track],
-    gts: Sequence[Track],
-    *,
-    same_class: bool = False,
-    min_frame_iou: float | None = None,
+    dts: Sequence[Track], gts: Sequence[Track], *, min_frame_iou: float | None = None
 ) -> np.ndarray:
-    """(D, G) IoU of the tracks of one video.
+    """(D, G) IoU of the tracks of one video; shapes that tracks share are compared once.
 
-    ``same_class`` leaves pairs of different classes at 0; ``min_frame_iou`` restricts each pair
-    to the frames where they overlap, see :func:`track_iou`.
+    ``min_frame_iou`` restricts each pair to the frames where they overlap, see :func:`track_iou`.
     """
     if not dts or not gts:
         return np.zeros((len(dts), len(gts)))
-    shapes, others = [dt.shapes for dt in dts], [gt.shapes for gt in gts]
-    labels = (class_ids(dts), class_ids(gts)) if same_class else None
+    unique = {id(dt.shapes): dt for dt in dts}
+    position = {key: row for row, key in enumerate(unique)}
+    rows = [position[id(dt.shapes)] for dt in dts]
+    shapes: list[Any] = [dt.shapes for dt in unique.values()]
+    others: list[Any] = [gt.shapes for gt in gts]
     if isinstance(others[0], np.ndarray):
-        boxes, other_boxes = np.stack(shapes), np.stack(others)  # type: ignore[arg-type]
-        iou = box_track_iou(boxes, other_boxes, min_frame_iou=min_frame_iou)
-        return iou if labels is None else iou * (labels[0][:, None] == labels[1])
-    return track_iou(shapes, others, labels=labels, min_frame_iou=min_frame_iou)  # type: ignore
+        iou = box_track_iou(np.stack(shapes), np.stack(others), min_frame_iou=min_frame_iou)
+        return iou[rows]
+    areas = (
+        np.stack([dt.frame_areas for dt in unique.values()]),
+        np.stack([gt.frame_areas for gt in gts]),
+    )
+    return track_iou(shapes, others, min_frame_iou=min_frame_iou, areas=areas)[rows]

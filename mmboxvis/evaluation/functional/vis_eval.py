@@ -161,20 +161,10 @@ def _match_video(
     """Matches the tracks of a video, by category."""
     dts_of = {key: _best(tracks) for key, tracks in _by_category(dts).items()}
     gts_of = _by_category(gts)
-    # only predictions of an annotated category can hit; all of those at once, for classes often
-    # share their masks
-    rivals = [dt for key in gts_of for dt in dts_of.get(key, [])]
-    ious = pairwise_iou(rivals, [gt for key in gts_of for gt in gts_of[key]], same_class=True)
-    row = column = 0
     outcome = {}
     for key in [*gts_of, *(dts_of.keys() - gts_of.keys())]:
         some_dts, some_gts = dts_of.get(key, []), gts_of.get(key, [])
-        block: np.ndarray = np.zeros((len(some_dts), 0))
-        if some_gts:
-            rows, columns = slice(row, row + len(some_dts)), slice(column, column + len(some_gts))
-            block = ious[rows, columns]
-            row, column = rows.stop, columns.stop
-        outcome[key] = _match_category(some_dts, some_gts, block, groups)
+        outcome[key] = _match_category(some_dts, some_gts, pairwise_iou(some_dts, some_gts), groups)
     return outcome
 
 
