@@ -100,4 +100,15 @@ def test_benchmark(capsys: pytest.CaptureFixture) -> None:
     main = load('analysis_tools/benchmark_eval.py').main
     small = '--videos 1 --frames 4 --tracks 2 --predictions 6 --classes 2 --size 40 60'
     assert main(small.split()) > 0
-    assert 'largest difference' in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert 'largest difference' in output and 'first call' in output
+
+
+def test_benchmark_of_many_sets(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    benchmark = load('analysis_tools/benchmark_eval.py')
+    monkeypatch.setattr(benchmark, 'TABLE', (benchmark.TINY, f'{benchmark.TINY} --occlusion'))
+    assert benchmark.main(['--table', '--rounds', '1', '--no-plain']) > 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4 and 'occlusion' in lines[2] and 'smallest ratio' in lines[3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 from pycocotools import mask as mask_api
 
 from mmboxvis.evaluation.functional import box_track_iou, track_iou
+from mmboxvis.evaluation.functional.track_iou import frame_areas
 from tests.reference import vis_eval as plain
+
+module = importlib.import_module('mmboxvis.evaluation.functional.track_iou')
 
 
 def encode(mask: np.ndarray) -> dict:
@@ -46,17 +51,39 @@ def test_a_frame_seen_by_one_adds_to_the_union() -> None:
     assert box_track_iou(boxes, other)[0, 0] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize('few_pairs', [0, 16])
 @given(
     seed=st.integers(0, 2**32 - 1),
     num=st.tuples(st.integers(0, 4), st.integers(0, 4)),
     frames=st.integers(1, 5),
 )
 @settings(deadline=None, max_examples=60)
-def test_masks_agree_with_merging_each_pair(seed: int, num: tuple[int, int], frames: int) -> None:
+def test_masks_agree_with_merging_each_pair(
+    few_pairs: int, seed: int, num: tuple[int, int], frames: int
+) -> None:
     rng = np.random.default_rng(seed)
     a, b = (random_tracks(rng, n, frames) for n in num)
     expected = np.array([[plain.mask_iou(x, y) for y in b] for x in a]).reshape(num)
-    assert (track_iou(a, b) == expected).all()
+    areas = tuple(np.reshape([frame_areas(x) for x in some], (-1, frames)) for some in (a, b))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, '_FEW_PAIRS', few_pairs)
+        assert (track_iou(a, b) == expected).all()
+        assert (track_iou(a, b, areas=areas) == expected).all()
+        close = track_iou(a, b, min_frame_iou=0.3)
+        parts = [[track_iou([x], [y], min_frame_iou=0.3)[0, 0] for y in b] for x in a]
+        assert (close == np.reshape(parts, num)).all()
+
+
+@pytest.mark.parametrize('few_pairs', [0, 16])
+def test_only_frames_that_overlap_enough(few_pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, '_FEW_PAIRS', few_pairs)
+    wide, left = np.ones((4, 8)), np.zeros((4, 8))
+    left[:, :2] = 1
+    a = [[encode(wide), encode(wide), encode(wide), None]]
+    b = [[encode(wide), encode(left), None, encode(left)]]
+    assert track_iou(a, b)[0, 0] == pytest.approx(40 / (32 + 32 + 32 + 8))
+    assert track_iou(a, b, min_frame_iou=0.2)[0, 0] == pytest.approx(40 / 64)
+    assert track_iou(a, b, min_frame_iou=0.3)[0, 0] == 1
 
 
 @given(

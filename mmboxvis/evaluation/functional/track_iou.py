@@ -110,9 +110,13 @@ def _shared_by_frame(
     They follow from the two areas and pycocotools' IoU ``r`` of all pairs as ``r (A + B) / (1 +
     r)``, rounded to the whole pixels they must be.
     """
-    # masks without a pixel share none
-    for frame in np.flatnonzero((area_a > 0).any(0) & (area_b > 0).any(0)):
+    for frame in range(area_a.shape[1]):
+        shared = np.zeros((1, len(a), len(b)))
+        # masks without a pixel share none
         rows, columns = (np.flatnonzero(area[:, frame]) for area in (area_a, area_b))
+        if not len(rows) or not len(columns):
+            yield slice(frame, frame + 1), shared
+            continue
         masks_a = [a[row][frame] for row in rows]
         masks_b = [b[column][frame] for column in columns]
         iou = np.asarray(mask_api.iou(masks_a, masks_b, [0] * len(columns)))
@@ -120,7 +124,6 @@ def _shared_by_frame(
             row, column = np.argwhere(iou < 0)[0]
             _check_sizes(masks_a[row], masks_b[column], frame)
         both = area_a[rows, frame, None] + area_b[columns, frame]
-        shared = np.zeros((1, len(a), len(b)))
         shared[0, rows[:, None], columns] = np.rint(iou * both / (1 + iou))
         yield slice(frame, frame + 1), shared
 
