@@ -144,6 +144,16 @@ def test_both_ways_predict_the_same(fps: ModuleType, clip_length: int, num_frame
     for other in predictions[1:]:
         assert (other.labels == predictions[0].labels).all()
         assert other.scores == pytest.approx(predictions[0].scores, abs=1e-4)
+    single, score, pixels = fps.final_difference(model, frames, clip_length)
+    assert single == 0 and score < 1e-4 and pixels < 1e-4
+
+
+def test_another_outcome_is_seen(fps: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, frames = make_mask2former_vis().eval(), make_video(4)
+    monkeypatch.setattr(fps, '_Pixels', lambda model, **kw: lambda *_, **__: other)
+    other = fps.VideoPredictor(model, clip_length=1)(frames, ori_shape=frames[0].shape[:2])
+    single, score, pixels = fps.final_difference(model, frames, 3)
+    assert single + score + pixels > 1e-3
 
 
 def test_reuse_encodes_each_frame_once(fps: ModuleType) -> None:

@@ -25,8 +25,9 @@ from mmengine.config import Config
 
 import mmboxvis
 from mmboxvis import _cli, _stack
-from mmboxvis._cli import UsageError, schedule_options
+from mmboxvis._cli import UsageError, require_fit, schedule_options
 from mmboxvis.engine import AutocastOptimWrapper
+from tests.models.tiny import make_boxvis
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -720,6 +721,53 @@ def test_show_dir_adds_or_redirects_the_hook(
     cfg = merged(test_tool, config, checkpoint, '--show-dir', 'shown')
     assert cfg.custom_hooks[1] == dict(type='VideoOverlayHook', fps=4, out_dir='shown')
     assert len(cfg.custom_hooks) == 2
+
+
+class TestRequireFit:
+    """A checkpoint of another network is told before mmengine loads what happens to fit."""
+
+    @pytest.fixture(scope='class')
+    def model(self) -> torch.nn.Module:
+        return make_boxvis()
+
+    @pytest.fixture
+    def state(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return dict(model.state_dict())
+
+    @pytest.mark.parametrize('wrapped', [False, True])
+    def test_own_weights_fit(
+        self, model: torch.nn.Module, state: dict[str, torch.Tensor], wrapped: bool, tmp_path: Path
+    ) -> None:
+        # what a checkpoint may lack: the teacher, and counters that old ones do not have
+        kept = {
+            name: tensor
+            for name, tensor in state.items()
+            if name.startswith('student.') and not name.endswith('num_batches_tracked')
+        }
+        path = tmp_path / 'own.pth'
+        torch.save(dict(state_dict=kept) if wrapped else kept, path)
+        require_fit(model, str(path))
+
+    @pytest.mark.parametrize('fault', ['missing', 'shape'])
+    def test_one_wrong_tensor_is_named(
+        self, model: torch.nn.Module, state: dict[str, torch.Tensor], fault: str, tmp_path: Path
+    ) -> None:
+        name = next(name for name in state if name.startswith('student.') and 'weight' in name)
+        tensor = state.pop(name)
+        if fault == 'shape':
+            state[name] = torch.zeros(2, 3)
+        torch.save(state, tmp_path / 'other.pth')
+        with pytest.raises(UsageError, match=r'other\.pth does not fit the config: 1 of') as caught:
+            require_fit(model, str(tmp_path / 'other.pth'))
+        assert f'{name} {tuple(tensor.shape)}' in str(caught.value)
+
+    def test_a_file_without_a_network(self, model: torch.nn.Module, tmp_path: Path) -> None:
+        torch.save({'weight': torch.zeros(1)}, tmp_path / 'other.pth')
+        with pytest.raises(UsageError, match='no checkpoint of ours'):
+            require_fit(model, str(tmp_path / 'other.pth'))
+
+    def test_an_address_is_left_to_mmengine(self, model: torch.nn.Module) -> None:
+        require_fit(model, 'https://example.org/weights.pth')
 
 
 def test_scores_are_written_and_printed(

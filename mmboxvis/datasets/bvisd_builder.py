@@ -6,7 +6,7 @@ import itertools
 import os
 import platform
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -502,8 +502,7 @@ class _Counted:
 
 def _count(members: Mapping[str, Any]) -> dict[str, Any]:
     counted = _Counted(members['annotations'])
-    for _ in counted:
-        pass
+    deque(counted, maxlen=0)
     return counted.counts(members)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import colorsys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -252,11 +253,9 @@ def _check(frame: np.ndarray, masks: Any, boxes: Any, labels: Any, *others: Any)
 def _class_name(class_names: ClassNames, label: int) -> str:
     # a negative label would silently count from the end of a sequence
     known = label in class_names if isinstance(class_names, Mapping) else label >= 0
-    try:
+    with suppress(IndexError):
         if known:
             return str(class_names[label])
-    except IndexError:
-        pass
     raise ValueError(f'label {label} has no name among {len(class_names)} class names')
 
 

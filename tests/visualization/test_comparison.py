@@ -6,6 +6,7 @@ import importlib.util
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ from mmboxvis.visualization.comparison import make_panels, num_columns, panel_fr
 from tests.visualization.sample import CLASS_NAMES, NUM_FRAMES, has_color, track
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/compare_results.py'
-av = pytest.importorskip('av')
 
 
 def decoded(path: Path) -> list[np.ndarray]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -41,7 +42,6 @@ def test_frames_come_back_in_order(tmp_path: Path, number: int) -> None:
 
 
 def test_h264_that_browsers_play(tmp_path: Path) -> None:
-    av = pytest.importorskip('av')
     path = write_video(tmp_path / 'video.mp4', frames(4, (47, 63)), fps=12.5)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]

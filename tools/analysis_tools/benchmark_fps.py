@@ -37,6 +37,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 from mmengine.runner import load_checkpoint
+from pycocotools import mask as mask_api
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -46,7 +47,7 @@ sys.path.insert(0, str(ROOT))
 
 from mmboxvis.models.vis import BaseVIS, VideoPredictor
 from mmboxvis.registry import MODELS
-from mmboxvis.structures import ClipPredictions, DecoderInputs
+from mmboxvis.structures import ClipPredictions, DecoderInputs, VideoPrediction
 from tools.analysis_tools import measuring
 from tools.analysis_tools.profile_step import random_clip
 
@@ -216,6 +217,39 @@ def peak_memory(
     return measuring.extra_peak(lambda: run_once(model, variant, frames), device)
 
 
+def final_difference(
+    model: BaseVIS, frames: Sequence[np.ndarray], clip_length: int
+) -> tuple[int, float, float]:
+    """Compares the outcome of a whole video, behind tracker and scores, of both ways.
+
+    Returns:
+        Tracks that only one way reports, the largest difference of a score, and the share of the
+        pixels of all reported masks that differ.
+    """
+    settings = {**model.test_cfg, 'clip_length': clip_length, 'clip_stride': 1}
+    reused, anew = (
+        _by_track(cls(model, **settings)(frames, ori_shape=frames[0].shape[:2]))
+        for cls in (VideoPredictor, _Pixels)
+    )
+    both = reused.keys() & anew.keys()
+    scores = [abs(reused[key][0] - anew[key][0]) for key in both]
+    pairs = [
+        pair for key in both for pair in zip(reused[key][1], anew[key][1], strict=True) if any(pair)
+    ]
+    empty = mask_api.encode(np.zeros(frames[0].shape[:2], np.uint8, order='F'))
+    shared = [
+        [mask_api.area(mask_api.merge([a or empty, b or empty], intersect)) for intersect in (1, 0)]
+        for a, b in pairs
+    ]
+    intersection, union = np.sum(shared or [[0, 1]], axis=0)
+    return len(reused.keys() ^ anew.keys()), max(scores, default=0.0), 1 - intersection / union
+
+
+def _by_track(prediction: VideoPrediction) -> dict[tuple[int, int], tuple[float, list[Any]]]:
+    keys = zip(prediction.track_ids.tolist(), prediction.labels.tolist())
+    return dict(zip(keys, zip(prediction.scores.tolist(), prediction.segmentations)))
+
+
 def to_table(timings: dict[Variant, list[Timing]], title: str) -> Table:
     """Median frames a second of each variant, and the ratios with their range."""
     table = Table(title=title)
@@ -306,8 +340,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     differences = {n: difference(model, frames[: n + 1], n) for n in args.clip_lengths}
     for length, found in differences.items():
         print(f'clips of {length}: mask logits of both ways differ by {found:.0e} of the largest')
+    outcomes = {n: final_difference(model, frames, n) for n in args.clip_lengths}
+    for length, (single, score, pixels) in outcomes.items():
+        print(
+            f'clips of {length}, whole video: {single} tracks differ, scores by {score:.0e} at '
+            f'most, {100 * pixels:.4f} % of the pixels of the masks'
+        )
     figures = dict(
         differences=differences,
+        outcomes=outcomes,
         rounds=[
             dict(
                 **asdict(variant),

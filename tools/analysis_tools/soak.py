@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -156,8 +157,7 @@ def infer(config: str, checkpoint: str, out: Path) -> None:
     segmenter = VideoSegmenter(config, checkpoint)
     folders = sorted((out / 'data/val/JPEGImages').iterdir())
     for number, folder in enumerate(folders):
-        for _ in segmenter(folder):
-            pass
+        deque(segmenter(folder), maxlen=0)
         segmenter.write_json(out / 'infer' / f'{folder.name}.json')
         if number % 10 == 0:
             segmenter.write_video(out / 'infer/overlay.mp4')
