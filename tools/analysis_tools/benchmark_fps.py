@@ -19,6 +19,7 @@ shortest clips with reuse.
 --amp computes in bfloat16 where autocast allows, --compile sends both parts of the network through
 torch.compile. Ratios between two calls of this program compare two states of the machine:
 ``--beside bfloat16 compiled`` times the longest clips with reuse so as well, in the same rounds.
+On a machine that does other work, count seconds of CPU: --cpu-time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,7 +82,7 @@ class TimedPredictor(VideoPredictor):
         return prediction
 
     def _now(self) -> float:
-        return measuring.now(self.model.data_preprocessor.device)
+        return clock(self.model.data_preprocessor.device)
 
 
 class _Pixels(VideoPredictor):
@@ -140,6 +142,14 @@ def as_kind(model: BaseVIS, kind: str) -> Iterator[None]:
         yield
 
 
+CLOCKS: list[Callable[[Any], float]] = [measuring.now]
+
+
+def clock(device: Any) -> float:
+    """Seconds, by the clock that was asked for."""
+    return CLOCKS[0](device)
+
+
 COMPILED: dict[tuple[int, str], Any] = {}
 
 
@@ -150,9 +160,9 @@ def run_once(model: BaseVIS, variant: Variant, frames: Sequence[np.ndarray]) -> 
     predictor = cls(model, **settings)
     device = model.data_preprocessor.device
     with as_kind(model, variant.kind):
-        began = measuring.now(device)
+        began = clock(device)
         predictor(frames, ori_shape=frames[0].shape[:2])
-        return Timing((measuring.now(device) - began) / len(frames), predictor.seconds)
+        return Timing((clock(device) - began) / len(frames), predictor.seconds)
 
 
 def measure(
@@ -313,7 +323,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--compile', action='store_true', help='use torch.compile')
     parser.add_argument('--beside', nargs='+', choices=KINDS[1:], default=(), help='see above')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--cpu-time', action='store_true', help='count seconds of CPU')
     args = parser.parse_args(argv)
+    if args.cpu_time and torch.device(args.device).type != 'cpu':
+        parser.error('--cpu-time is for --device cpu')
     if min(args.frames, args.rounds, *args.clip_lengths) < 1:
         parser.error('--frames, --rounds and --clip-lengths must be positive')
     if min(args.size) < 32:
@@ -325,6 +338,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Builds, runs and prints."""
     args = parse_args(argv)
     measuring.prepare(args.device)
+    CLOCKS[:] = [(lambda _: time.process_time()) if args.cpu_time else measuring.now]
     model = load_model(args)
     clip = random_clip(args.frames, tuple(args.size), 1, 1, with_masks=False)
     frames = [frame.permute(1, 2, 0).numpy() for frame in clip['inputs'][0]]
@@ -334,6 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = (
         f'{args.config}: {args.frames} frames of {args.size[0]}x{args.size[1]}, padded to '
         f'{height}x{width}, stride 1, {measuring.describe(args.device)}, median of {args.rounds}'
+        f'{", of CPU" if args.cpu_time else ""}'
         f'{", bfloat16" if args.amp else ""}{", compiled" if args.compile else ""}'
     )
     Console(width=110).print(to_table(timings, title))
