@@ -251,8 +251,12 @@ def final_difference(
         [mask_api.area(mask_api.merge([a or empty, b or empty], intersect)) for intersect in (1, 0)]
         for a, b in pairs
     ]
-    intersection, union = np.sum(shared or [[0, 1]], axis=0)
-    return len(reused.keys() ^ anew.keys()), max(scores, default=0.0), 1 - intersection / union
+    intersection, union = np.sum(shared or [[1, 1]], axis=0)
+    return (
+        len(reused.keys() ^ anew.keys()),
+        max(scores, default=0.0),
+        float(1 - intersection / union),
+    )
 
 
 def _by_track(prediction: VideoPrediction) -> dict[tuple[int, int], tuple[float, list[Any]]]:
