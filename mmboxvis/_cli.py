@@ -185,9 +185,16 @@ def require_fit(model: Any, path: str) -> None:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that the config describes, in its processes if there are several."""
+    """Build the runner that the config describes, in its processes if there are several.
+
+    A config that names none gets a ``ResumableRunner``: mmengine's own would run code that hides
+    in the file of ``load_from``.
+    """
     join_cpu_processes(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if 'runner_type' not in cfg:
+        cfg = cfg.copy()
+        cfg.runner_type = 'ResumableRunner'
+    return RUNNERS.build(cfg)
 
 
 def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:

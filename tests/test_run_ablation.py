@@ -154,6 +154,14 @@ def test_unknown_row_is_named(tool: ModuleType, tmp_path: Path) -> None:
         tool.plan(args_of(tool, tmp_path, '--rows', '3 spatial'))
 
 
+def test_one_seed_has_no_spread(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['table4', '--set', 'toyvis', '--out', str(tmp_path), '--seeds', '0']
+    assert tool.main([*command, '--rows', '2 spatial']) == 0
+    assert '| 2 spatial | 1 | 900 | 20.0 |' in capsys.readouterr().out
+
+
 def test_runs_once_and_reports(
     tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,8 +8,5 @@ with read_base():
     from .._base_.schedules.davis_mini import *
 
 model['network']['track_head']['num_classes'] = 10
-# the paper's: those of ToyVIS gave an AP of 0.357 instead of 0.407, see docs/en/learning.md
-model['criterion']['loss_pair']['color_thr'] = 0.3
-model['confidence'] = dict(type='ConfidenceSchedule', mode='rising')
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.005)]
 optim_wrapper['paramwise_cfg']['custom_keys']['backbone'] = dict(lr_mult=0.1)

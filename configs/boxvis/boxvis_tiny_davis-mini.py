@@ -8,7 +8,4 @@ with read_base():
     from .._base_.schedules.davis_mini import *
 
 model['network']['track_head']['num_classes'] = 10
-# the paper's: the project's figures on these videos were measured with them
-model['criterion']['loss_pair']['color_thr'] = 0.3
-model['confidence'] = dict(type='ConfidenceSchedule', mode='rising')
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.005)]

@@ -11,9 +11,6 @@ with read_base():
 
 max_iters = 200
 model['network']['track_head']['num_classes'] = 10
-# the paper's: the project's figures on these videos were measured with them
-model['criterion']['loss_pair']['color_thr'] = 0.3
-model['confidence'] = dict(type='ConfidenceSchedule', mode='rising')
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.01)]

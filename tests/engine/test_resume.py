@@ -15,6 +15,7 @@ from mmengine.config import Config
 
 from mmboxvis.engine import RESUME_LATER
 from tests.engine.small_runs import STEPS, Run, make_config
+from tests.engine.test_checkpoint_files import Runs
 
 
 @pytest.fixture(scope='module')
@@ -142,6 +143,21 @@ def test_nothing_to_resume_starts_from_the_configs_weights(
     name = 'student.track_head.cls_embed.weight'
     # a step of the warm-up is far smaller than the way from a random start
     torch.testing.assert_close(first[name], unbroken.saved()['state_dict'][name], atol=1e-3, rtol=0)
+
+
+def test_code_in_the_weights_of_a_config_without_a_runner_is_not_run(
+    cfg: Config, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """mmengine's runner, which such a config would get elsewhere, runs it."""
+    monkeypatch.chdir(folder)
+    torch.save(dict(state_dict={}, hostile=Runs()), folder / 'hostile.pth')
+    cfg = copy.deepcopy(cfg)
+    cfg.pop('runner_type')
+    cfg.load_from = str(folder / 'hostile.pth')
+    run = Run(cfg, folder / 'refused')
+    assert run.start().wait() == [1]
+    assert 'hostile.pth' in run.log().splitlines()[-1]
+    assert not (folder / 'hacked').exists()
 
 
 @pytest.mark.slow

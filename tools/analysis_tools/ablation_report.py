@@ -42,7 +42,9 @@ class Scores:
         return float(self.values.std(ddof=1) / count**0.5) if count > 1 else 0.0
 
     def __str__(self) -> str:
-        return f'{self.mean:.1f} ± {self.error:.1f}'
+        # one seed says nothing of the spread
+        spread = f' ± {self.error:.1f}' if len(self.values) > 1 else ''
+        return f'{self.mean:.1f}{spread}'
 
 
 def load_runs(folder: Path) -> list[dict[str, Any]]:

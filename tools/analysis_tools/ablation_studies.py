@@ -266,6 +266,8 @@ STUDIES = {
             Row('BoxVIS'),
             Row('matched patches', {_PAIR: dict(_MATCHED)}),
             Row('weighed pseudo masks', _WEIGHED),
+            Row('outside of boxes known', {f'{_PAIR}.anchor_outside': True}),
+            Row('boxes filled by centres', {'model.box_centers': True}),
             Row('pair warm-up', {'model.pair_warmup': 0.3}),
             Row(
                 'refined pseudo masks',

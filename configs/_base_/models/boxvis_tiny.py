@@ -68,18 +68,14 @@ model = dict(
     data_preprocessor=data_preprocessor,
     network=network,
     pseudo_masks=dict(type='PseudoMaskGenerator'),
-    # a network that starts from nothing covers two objects with one mask at first: cut to the
-    # box such masks teach best, but a threshold that rises to 0.88 leaves out just these
-    confidence=dict(type='ConfidenceSchedule', mode='constant', value=0.3),
+    confidence=dict(type='ConfidenceSchedule', mode='rising'),
     criterion=dict(
         type='BoxSupervisedCriterion',
         cls_weight=2.0,
         no_object_weight=0.1,
         assigner=dict(type='BoxSupervisedAssigner', num_points=1024),
         loss_proj=dict(type='ProjectionLoss', loss_weight=5.0),
-        # small frames are sharp: neighbours differ more in colour than in a frame of 640 pixels,
-        # and the paper's 0.3 keeps few pairs (tools/analysis_tools/analyze_pairs.py)
-        loss_pair=dict(type='STPALoss', loss_weight=1.0, num_neighbors=7, color_thr=0.1),
+        loss_pair=dict(type='STPALoss', loss_weight=1.0, num_neighbors=7),
         loss_pseudo=dict(
             type='PseudoMaskLoss',
             mask_weight=2.5,
