@@ -56,6 +56,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--min-confidence', type=float, default=0.5, help='list masks below it for review (0-1)'
     )
+    parser.add_argument(
+        '--review-share',
+        type=float,
+        default=0.1,
+        help='list at least this share of the masks, the least confident (0-1)',
+    )
     parser.add_argument('--gt', type=Path, help='the same annotations with masks, to score with')
     parser.add_argument('--coco', action='store_true', help='write coco.json, one image a frame')
     parser.add_argument('--cvat-images', action='store_true', help='write cvat_images.xml')
@@ -67,8 +73,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
     args = parser.parse_args(argv)
-    if not 0 <= args.min_confidence <= 1:
-        parser.error('--min-confidence must lie between 0 and 1')
+    for name in ('min_confidence', 'review_share'):
+        if not 0 <= getattr(args, name) <= 1:
+            parser.error(f'--{name.replace("_", "-")} must lie between 0 and 1')
     return args
 
 
@@ -129,7 +136,7 @@ def run_all(args: argparse.Namespace) -> None:
     """Annotate, list what is doubtful, score, export."""
     truth = None if args.gt is None else read_json(args.gt)  # missing? say so before the work
     content, summary = annotate(args)
-    rows = doubtful_frames(content, args.min_confidence)
+    rows = doubtful_frames(content, args.min_confidence, args.review_share)
     summary['to_review'] = len(rows)
     if truth is not None:
         summary['scores'] = dataclasses.asdict(score_masks(content, truth))

@@ -7,6 +7,7 @@ Shorthand: N annotated objects of a video of V frames, T frames of a clip, Q que
 from __future__ import annotations
 
 import copy
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -386,13 +387,18 @@ def score_masks(content: Mapping[str, Any], truth: Mapping[str, Any]) -> MaskSco
 
 
 def doubtful_frames(
-    content: Mapping[str, Any], min_confidence: float = 0.5
+    content: Mapping[str, Any], min_confidence: float = 0.5, least_share: float = 0.0
 ) -> list[dict[str, Any]]:
     """Lists what a human should look at, the most doubtful first.
+
+    A network that is too sure of itself may have no mask below any threshold; its least sure ones
+    are still the worse ones.
 
     Args:
         content: as :meth:`BoxAnnotations.with_masks` gives it.
         min_confidence: masks below it are listed, and so are boxes without a mask.
+        least_share: the share of the boxes, 0 to 1, that is listed in any case: those with the
+            lowest confidences.
 
     Returns:
         Rows with ``video``, ``frame``, ``file_name``, ``annotation_id``, ``category``,
@@ -400,16 +406,16 @@ def doubtful_frames(
     """
     videos = {video['id']: video for video in content['videos']}
     names = {category['id']: category['name'] for category in content['categories']}
-    rows = []
+    rows, surer = [], []
     for entry in content['annotations']:
         video = videos[entry['video_id']]
         for frame, confidence in enumerate(entry['confidences']):
             if confidence is None:
                 continue
             empty = entry['segmentations'][frame] is None
-            if not empty and confidence >= min_confidence:
-                continue
-            rows.append(
+            low = empty or confidence < min_confidence
+            reason = 'low confidence' if low else 'least confident of the set'
+            (rows if low else surer).append(
                 dict(
                     video=video.get('name', video['id']),
                     frame=frame,
@@ -417,10 +423,12 @@ def doubtful_frames(
                     annotation_id=entry['id'],
                     category=names[entry['category_id']],
                     confidence=confidence,
-                    reason='no mask found in the box' if empty else 'low confidence',
+                    reason='no mask found in the box' if empty else reason,
                 )
             )
-    return sorted(rows, key=lambda row: row['confidence'])
+    missing = math.ceil(least_share * (len(rows) + len(surer))) - len(rows)
+    surer.sort(key=lambda row: row['confidence'])
+    return sorted(rows + surer[: max(missing, 0)], key=lambda row: row['confidence'])
 
 
 def _iou(mask: RLE | None, true_mask: RLE, where: str) -> float:

@@ -315,6 +315,9 @@ class TestScores:
         assert doubtful_frames(content, 0.0) == []
         rows = doubtful_frames(content, 0.7)
         assert [(row['frame'], row['confidence']) for row in rows] == [(2, 0.2), (3, 0.6)]
+        share = [(row['confidence'], row['reason']) for row in doubtful_frames(content, 0.5, 0.6)]
+        assert share == [(0.2, 'low confidence'), (0.6, 'least confident of the set')]
+        assert len(doubtful_frames(content, 0.0, 1.0)) == 3
         assert rows[0]['file_name'] == 'b/2.jpg'
         assert rows[0]['category'] == 'dog & cat'
         content['annotations'][0]['segmentations'][0] = None
