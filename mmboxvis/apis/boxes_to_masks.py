@@ -406,7 +406,8 @@ def doubtful_frames(
     """
     videos = {video['id']: video for video in content['videos']}
     names = {category['id']: category['name'] for category in content['categories']}
-    rows, surer = [], []
+    rows: list[dict[str, Any]] = []
+    surer: list[dict[str, Any]] = []
     for entry in content['annotations']:
         video = videos[entry['video_id']]
         for frame, confidence in enumerate(entry['confidences']):
