@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
-from mmengine.dist import is_distributed
+from mmengine.dist import barrier, is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
@@ -195,6 +195,16 @@ def build_runner(cfg: Config) -> Runner:
         cfg = cfg.copy()
         cfg.runner_type = 'ResumableRunner'
     return RUNNERS.build(cfg)
+
+
+def leave_processes() -> None:
+    """Ends a group of processes once all have come to the end.
+
+    Left to the exit of the interpreter, threads of gloo now and then abort a run that was good.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        barrier()
+        torch.distributed.destroy_process_group()
 
 
 def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:

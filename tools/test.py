@@ -16,6 +16,7 @@ from mmboxvis._cli import (
     UsageError,
     add_common_arguments,
     build_runner,
+    leave_processes,
     load_config,
     one_line_errors,
     require_checkpoint,
@@ -154,6 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f'Wrote {target}')
         if args.report is not None:
             report(runner, args.report, Path(args.config).stem)
+    leave_processes()
 
 
 if __name__ == '__main__':

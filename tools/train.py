@@ -12,6 +12,7 @@ from mmboxvis._cli import (
     add_common_arguments,
     build_runner,
     enable_amp,
+    leave_processes,
     load_config,
     one_line_errors,
     require_checkpoint,
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.resume not in (None, 'auto'):
             require_fit(runner.model, args.resume)
         runner.train()
+    leave_processes()
 
 
 if __name__ == '__main__':

@@ -72,7 +72,9 @@ def test_costs_equal_their_loops(q: int, n: int, t: int, h: int, w: int, seed: i
             expected = reference.projection_cost(masks[i], boxes[j])
             assert by_boxes[i, j].item() == pytest.approx(expected, abs=1e-5)
             probs = logits[i].sigmoid()
-            entropy = torch.nn.functional.binary_cross_entropy(probs, values[j]).item()
+            entropy = torch.nn.functional.binary_cross_entropy(
+                logits[i].double().sigmoid(), values[j].double()
+            ).item()
             assert bce[i, j].item() == pytest.approx(entropy, abs=1e-4)
             shared = sum((probs * values[j]).tolist())
             total = sum((probs + values[j]).tolist())
