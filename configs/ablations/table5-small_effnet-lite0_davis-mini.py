@@ -5,7 +5,7 @@ from mmengine.config import read_base
 with read_base():
     from .._base_.datasets.davis_mini import *
     from .._base_.datasets.small_images import coco_train
-    from .._base_.datasets.toyvis import generate
+    from .._base_.datasets.toyvis import toyvis_train
     from .._base_.default_runtime import *
     from .._base_.models.boxvis_effnet_lite0 import *
     from .._base_.schedules.tiny import *
@@ -21,23 +21,14 @@ optim_wrapper['paramwise_cfg']['custom_keys']['backbone'] = dict(lr_mult=0.1)
 object_class = dict(classes=('object',), category_map='object')
 davis_train.update(object_class)
 coco_train.update(object_class)
-toyvis_train = dict(
-    type='ToyVIS',
-    data_root='data/toyvis',
-    split='train',
-    ann_file='boxes.json',
-    generate=generate,
-    clip=dict(num_frames=3, frame_range=5),
-    pipeline=train_pipeline,
-    **object_class,
+toyvis_train.update(pipeline=train_pipeline, **object_class)
+# set one by one: update() would merge them into what is there
+train_dataloader['sampler'] = dict(
+    type='MixedSampler', weights=[2, 1, 1], seed=0, same_orientation=2
 )
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='MixedSampler', weights=[2, 1, 1], seed=0, same_orientation=2),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(type='ConcatDataset', datasets=[davis_train, toyvis_train, coco_train]),
+train_dataloader['collate_fn'] = dict(type='pseudo_collate')
+train_dataloader['dataset'] = dict(
+    type='ConcatDataset', datasets=[davis_train, toyvis_train, coco_train]
 )
 for loader in (val_dataloader, test_dataloader):
     loader['dataset'].update(object_class)

@@ -15,14 +15,7 @@ train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.01)]
 
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='MixedSampler', weights=[3, 1], seed=0, same_orientation=2),
-    collate_fn=dict(type='pseudo_collate'),
-    dataset=dict(
-        type='ConcatDataset',
-        datasets=[davis_train, coco_train],
-    ),
-)
+# set one by one: update() would merge them into what is there
+train_dataloader['sampler'] = dict(type='MixedSampler', weights=[3, 1], seed=0, same_orientation=2)
+train_dataloader['collate_fn'] = dict(type='pseudo_collate')
+train_dataloader['dataset'] = dict(type='ConcatDataset', datasets=[davis_train, coco_train])

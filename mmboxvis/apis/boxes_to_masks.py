@@ -414,9 +414,12 @@ def doubtful_frames(
             if confidence is None:
                 continue
             empty = entry['segmentations'][frame] is None
-            low = empty or confidence < min_confidence
-            reason = 'low confidence' if low else 'least confident of the set'
-            (rows if low else surer).append(
+            listed, reason = surer, 'least confident of the set'
+            if empty:
+                listed, reason = rows, 'no mask found in the box'
+            elif confidence < min_confidence:
+                listed, reason = rows, 'low confidence'
+            listed.append(
                 dict(
                     video=video.get('name', video['id']),
                     frame=frame,
@@ -424,7 +427,7 @@ def doubtful_frames(
                     annotation_id=entry['id'],
                     category=names[entry['category_id']],
                     confidence=confidence,
-                    reason='no mask found in the box' if empty else reason,
+                    reason=reason,
                 )
             )
     missing = math.ceil(least_share * (len(rows) + len(surer))) - len(rows)

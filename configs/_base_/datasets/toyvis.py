@@ -12,20 +12,21 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='Resize', scale=(192, 128), keep_ratio=True)]
 
+toyvis_train = dict(
+    type='ToyVIS',
+    data_root=data_root,
+    split='train',
+    ann_file='boxes.json',
+    generate=generate,
+    clip=dict(num_frames=3, frame_range=5),
+    pipeline=train_pipeline,
+)
 train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
-    dataset=dict(
-        type='ToyVIS',
-        data_root=data_root,
-        split='train',
-        ann_file='boxes.json',
-        generate=generate,
-        clip=dict(num_frames=3, frame_range=5),
-        pipeline=train_pipeline,
-    ),
+    dataset=toyvis_train,
 )
 val_dataloader = dict(
     batch_size=1,
