@@ -70,7 +70,7 @@ class StopOnSignalHook(Hook):
             told = int(of_all)
         if not told:
             return
-        keeper = next((x for x in runner.hooks if isinstance(x, WholeCheckpointHook)), None)
+        keeper = WholeCheckpointHook.of(runner)
         saved = 'no checkpoint: there is no WholeCheckpointHook'
         if keeper is not None:
             saved = keeper.save_now(runner)

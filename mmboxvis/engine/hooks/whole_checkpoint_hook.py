@@ -27,6 +27,11 @@ class WholeCheckpointHook(CheckpointHook):
         kwargs: as in mmengine.
     """
 
+    @classmethod
+    def of(cls, runner: Runner) -> WholeCheckpointHook | None:
+        """The one among the hooks of a run, ``None`` where it saves in another way."""
+        return next((hook for hook in runner.hooks if isinstance(hook, cls)), None)
+
     def save_now(self, runner: Runner, *, between_steps: bool = False) -> str:
         """Saves the state after the current training step, from ``after_train_iter``.
 

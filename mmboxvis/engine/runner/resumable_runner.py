@@ -118,7 +118,7 @@ class ResumableRunner(Runner):
 
     def _keep_steps(self) -> None:
         """Saves what a run has done so far that cannot read its next clip."""
-        keeper = next((x for x in self.hooks if isinstance(x, WholeCheckpointHook)), None)
+        keeper = WholeCheckpointHook.of(self)
         if keeper is None or get_world_size() > 1 or not self.iter or self.iter >= self.max_iters:
             return
         saved = keeper.save_now(self, between_steps=True)
