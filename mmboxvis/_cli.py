@@ -211,7 +211,8 @@ def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
     """Return the changes, as dotted keys, that stretch a schedule over another number of steps.
 
     Warm-up, decay and milestones keep their share of the training. Nothing is validated on the
-    way; mmengine does so after the last step whatever the interval, unless it begins later.
+    way; mmengine does so after the last step whatever the interval, unless it begins later. The
+    log has one line at least.
 
     Args:
         cfg: Config with an iteration-based training loop.
@@ -223,6 +224,9 @@ def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
         'train_cfg.val_interval': max_iters + 1,
         'train_cfg.val_begin': max_iters + 1,
     }
+    logger = cfg.get('default_hooks', {}).get('logger', {})
+    if 'interval' in logger:  # a run shorter than that would have no line in its log
+        options['default_hooks.logger.interval'] = min(logger['interval'], max_iters)
     for index, scheduler in enumerate(cfg.get('param_scheduler') or []):
         begin = scheduler.get('begin', 0) * max_iters // old
         scaled: dict[str, Any] = {'begin': begin}

@@ -968,6 +968,7 @@ def test_schedule_keeps_its_shape(max_iters: int) -> None:
     cfg = Config(
         dict(
             train_cfg=dict(max_iters=900),
+            default_hooks=dict(logger=dict(interval=50)),
             param_scheduler=[
                 dict(type='LinearLR', begin=0, end=90),
                 dict(type='CosineAnnealingLR', begin=90, end=900, T_max=810),
@@ -978,6 +979,7 @@ def test_schedule_keeps_its_shape(max_iters: int) -> None:
     options = schedule_options(cfg, max_iters)
     assert options['train_cfg.max_iters'] == max_iters
     assert options['train_cfg.val_begin'] > max_iters
+    assert options['default_hooks.logger.interval'] == min(50, max_iters)
     for index in range(3):
         begin, end = (options[f'param_scheduler.{index}.{key}'] for key in ('begin', 'end'))
         assert begin < end <= max_iters
