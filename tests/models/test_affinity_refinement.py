@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmboxvis.models.task_modules import AffinityRefinement, PseudoMaskGenerator
@@ -11,59 +13,119 @@ from tests.models.test_boxvis import compute_loss
 from tests.models.tiny import TWO_OBJECTS, criterion_cfg, make_boxvis, make_clip, make_sample
 
 
-def plain(masks: Tensor, colors: Tensor, num_steps: int, dilation: int) -> Tensor:
-    """One value at a time; ``colors`` at the size of the masks."""
+def plain(
+    masks: Tensor,
+    colors: Tensor,
+    boxes: Tensor,
+    *,
+    num_steps: int,
+    dilation: int,
+    theta: float,
+    own_weight: float,
+) -> Tensor:
+    """One value at a time; all at the size of the cells."""
     height, width = masks.shape[-2:]
-    present = masks
+    present = masks * boxes
     for _ in range(num_steps):
-        after = masks.clone()
-        for n in range(len(masks)):
-            for t in range(masks.shape[1]):
-                for y in range(height):
-                    for x in range(width):
-                        total, norm = float(masks[n, t, y, x]), 1.0
-                        for dy in (-dilation, 0, dilation):
-                            for dx in (-dilation, 0, dilation):
-                                v, u = y + dy, x + dx
-                                if (dy, dx) == (0, 0) or not (0 <= v < height and 0 <= u < width):
-                                    continue
-                                gap = colors[t, :, y, x] - colors[t, :, v, u]
-                                weight = math.exp(-float(gap.norm()) / 2)
-                                total += weight * float(present[n, t, v, u])
-                                norm += weight
-                        after[n, t, y, x] = total / norm
+        after = torch.zeros_like(masks)
+        for n, t, y, x in itertools.product(*map(range, masks.shape)):
+            total, norm = own_weight * float(masks[n, t, y, x]), own_weight
+            for dy, dx in itertools.product((-dilation, 0, dilation), repeat=2):
+                v, u = y + dy, x + dx
+                if (dy, dx) == (0, 0) or not (0 <= v < height and 0 <= u < width):
+                    continue
+                gap = colors[t, :, y, x] - colors[t, :, v, u]
+                weight = math.exp(-float(gap.norm()) / theta)
+                total += weight * float(present[n, t, v, u])
+                norm += weight
+            after[n, t, y, x] = boxes[n, t, y, x] * total / norm
         present = after
     return present
 
 
 def test_no_mask() -> None:
-    masks = torch.zeros(0, 2, 4, 5)
-    assert AffinityRefinement()(masks, torch.rand(2, 3, 16, 20)).shape == masks.shape
+    boxes = torch.zeros(0, 2, 15, 20)
+    refined = AffinityRefinement()(torch.zeros(0, 2, 4, 5), torch.rand(2, 3, 15, 20), boxes)
+    assert refined.shape == (0, 2, 8, 10)
 
 
 @pytest.mark.parametrize(('num_steps', 'dilation'), [(1, 1), (3, 1), (2, 2)])
 def test_equals_the_plain_way(num_steps: int, dilation: int) -> None:
     torch.manual_seed(1)
-    masks, lab = torch.rand(2, 2, 5, 6), 4 * torch.randn(2, 3, 5, 6)
-    refined = AffinityRefinement(num_steps, dilation)(masks, lab)
-    torch.testing.assert_close(refined, plain(masks, lab, num_steps, dilation))
+    logits, lab = 2 * torch.randn(2, 2, 5, 6), 4 * torch.randn(2, 3, 5, 6)
+    boxes = torch.zeros(2, 2, 5, 6)
+    boxes[0, :, 1:4, :5] = 1
+    boxes[1, 1] = 1
+    options = dict(num_steps=num_steps, dilation=dilation, theta=3.0, own_weight=0.25)
+    refined = AffinityRefinement(stride=1, **options)(logits, lab, boxes)
+    torch.testing.assert_close(refined, plain(logits.sigmoid(), lab, boxes, **options))
+
+
+def test_arguments_stay_as_they_are() -> None:
+    torch.manual_seed(2)
+    arguments = (torch.randn(1, 1, 4, 4), torch.randn(1, 3, 16, 16), torch.ones(1, 1, 16, 16))
+    before = [value.clone() for value in arguments]
+    AffinityRefinement()(*arguments)
+    for value, copied in zip(arguments, before):
+        assert torch.equal(value, copied)
+
+
+def make_triangle() -> tuple[Tensor, Tensor, Tensor]:
+    """Colours, box and true mask of a triangle that fills half of its box."""
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing='ij')
+    box = ((y >= 16) & (y < 48) & (x >= 16) & (x < 48)).float()
+    triangle = box * (x - 16 <= y - 16)
+    lab = torch.stack([50 + 30 * triangle, 20 * triangle, 0 * triangle])
+    return lab[None], box[None, None], triangle[None, None]
+
+
+def test_background_flows_in_from_the_edge_of_the_box() -> None:
+    """The corner beside a triangle leaves a mask that held the whole box, unsure as it was."""
+    lab, box, triangle = make_triangle()
+    logits = torch.full((1, 1, 16, 16), 1.0)
+    refined = AffinityRefinement()(logits, lab, box)
+    found = F.interpolate(refined, (64, 64), mode='bilinear')[0, 0] > 0.5
+    true = triangle[0, 0] > 0.5
+    assert (found & true).sum() / (found | true).sum() > 0.9
+    assert triangle.sum() / box.sum() < 0.55
 
 
 def test_a_hole_is_filled_and_the_border_stays() -> None:
     lab = torch.zeros(1, 3, 48, 48)
     lab[:, 0, :, 24:] = 60
-    masks = torch.zeros(1, 1, 12, 12)
-    masks[..., :6] = 1
-    masks[0, 0, 6, 3] = 0
-    refined = AffinityRefinement(num_steps=5)(masks, lab)
-    assert refined[0, 0, 6, 3] > 0.5
-    assert refined[..., 6:].max() < 1e-6
-    assert refined[..., :6].min() > 0.5
+    logits = torch.full((1, 1, 12, 12), -9.0)
+    logits[..., :6] = 9
+    logits[0, 0, 6, 3] = -9
+    refined = AffinityRefinement()(logits, lab, torch.ones(1, 1, 48, 48))
+    assert refined[0, 0, 12, 6] > 0.5
+    assert refined[..., :12].min() > 0.5
+    assert refined[..., 13:].max() < 0.05
+
+
+def test_a_strong_texture_keeps_the_mask() -> None:
+    """Where every neighbour differs there is nothing to follow."""
+    torch.manual_seed(3)
+    lab = 200 * torch.rand(1, 3, 16, 16)
+    logits = 4 * torch.randn(1, 1, 16, 16)
+    refined = AffinityRefinement(stride=1)(logits, lab, torch.ones(1, 1, 16, 16))
+    assert (refined - logits.sigmoid()).abs().median() < 1e-3
 
 
 def test_black_frame_is_one_colour() -> None:
-    masks = torch.full((1, 1, 4, 4), 0.25)
-    torch.testing.assert_close(AffinityRefinement()(masks, torch.zeros(1, 3, 16, 16)), masks)
+    logits = torch.full((1, 1, 4, 4), -1.0)
+    refined = AffinityRefinement()(logits, torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16))
+    torch.testing.assert_close(refined, logits.sigmoid().repeat(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize('box', [(3, 3, 4, 4), (0, 0, 16, 1)])
+def test_a_box_thinner_than_a_cell_keeps_its_mask(box: tuple[int, int, int, int]) -> None:
+    left, top, right, bottom = box
+    boxes = torch.zeros(1, 1, 16, 16)
+    boxes[..., top:bottom, left:right] = 1
+    lab = 100 * torch.ones(1, 3, 16, 16) * boxes[0]
+    refined = AffinityRefinement()(torch.full((1, 1, 4, 4), 9.0), lab, boxes)
+    at_box = F.interpolate(refined, (16, 16), mode='bilinear')[boxes > 0]
+    assert at_box.min() > 0.3
 
 
 def test_pseudo_masks_are_refined_and_their_scores_stay() -> None:
@@ -86,7 +148,7 @@ def test_in_the_model_without_a_pairwise_loss() -> None:
     assert all(torch.isfinite(value).all() for value in losses.values())
 
 
-@pytest.mark.parametrize('options', [dict(num_steps=0), dict(dilation=0)])
-def test_out_of_range(options: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match='positive'):
-        AffinityRefinement(**options)
+@pytest.mark.parametrize('name', ['num_steps', 'dilation', 'stride', 'theta', 'own_weight'])
+def test_out_of_range(name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        AffinityRefinement(**{name: 0})

@@ -271,7 +271,7 @@ STUDIES = {
             Row('pair warm-up', {'model.pair_warmup': 0.3}),
             Row(
                 'refined pseudo masks',
-                {'model.pseudo_masks.refine': dict(type='AffinityRefinement', num_steps=5)},
+                {'model.pseudo_masks.refine': dict(type='AffinityRefinement')},
             ),
             Row('jittered student', {'model.student_view': dict(type='ColorJitter')}),
         ),

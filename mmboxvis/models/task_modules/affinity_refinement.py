@@ -12,60 +12,102 @@ from mmboxvis.registry import TASK_UTILS
 
 @TASK_UTILS.register_module()
 class AffinityRefinement:
-    """Averages soft masks with their neighbours of like colour, a few times (beyond the paper).
+    """Lets soft masks spread between neighbours of like colour (beyond the paper).
 
-    In each step a value becomes the mean of the teacher's own value there and the present values
-    of its eight neighbours, weighted by 1 and by their colour similarity ``exp(-d / 2)`` in CIE
-    Lab: a step of mean field on the graph that the pairwise loss is built on. It works at the
-    size of the masks as predicted.
+    In each step a value becomes the mean of the teacher's own value there, weighted by
+    ``own_weight``, and the present values of its eight neighbours, weighted by their colour
+    similarity ``exp(-d / theta)`` in CIE Lab. Outside of its box a mask is 0 all along. So
+    background flows in from the box's edge and the object's inside flows out, both as far as the
+    colours go; where all neighbours differ, as in a strong texture, the teacher's value stands.
+
+    Masks are predicted at a quarter of the frame's size; borders are found at ``1 / stride`` of it.
 
     Args:
-        num_steps: how often.
-        dilation: distance of the neighbours in cells of the masks.
+        num_steps: how often; a value travels ``num_steps * dilation`` cells.
+        dilation: distance of the neighbours in cells.
+        stride: pixels of the frame a cell, in each direction.
+        theta: colour distance at which the similarity has fallen to 1/e.
+        own_weight: of the teacher's value; a neighbour of equal colour has 1.
 
     Raises:
         ValueError: if one of them is not positive.
     """
 
-    def __init__(self, num_steps: int = 5, dilation: int = 1) -> None:
-        if num_steps < 1 or dilation < 1:
-            raise ValueError(
-                f'num_steps and dilation must be positive, not {num_steps} and {dilation}'
-            )
+    def __init__(
+        self,
+        num_steps: int = 40,
+        dilation: int = 1,
+        stride: int = 2,
+        theta: float = 5.0,
+        own_weight: float = 0.02,
+    ) -> None:
+        options = dict(
+            num_steps=num_steps,
+            dilation=dilation,
+            stride=stride,
+            theta=theta,
+            own_weight=own_weight,
+        )
+        wrong = {name: value for name, value in options.items() if value <= 0}
+        if wrong:
+            raise ValueError(f'options of AffinityRefinement must be positive, not {wrong}')
         self.num_steps = num_steps
         self.dilation = dilation
+        self.stride = stride
+        self.theta = theta
+        self.own_weight = own_weight
 
     @torch.no_grad()
-    def __call__(self, masks: Tensor, lab: Tensor) -> Tensor:
+    def __call__(self, mask_logits: Tensor, lab: Tensor, box_masks: Tensor) -> Tensor:
         """Refines masks; runs in float32.
 
-        The largest tensor has ``9 * N * T * h * w`` floats.
+        With ``(h', w') = ceil((H, W) / stride)``, about four tensors of ``N * T * h' * w'`` and
+        one of ``8 * T * h' * w'`` floats are held at a time.
 
         Args:
-            masks: (N, T, h, w) in [0, 1].
+            mask_logits: (N, T, h, w).
             lab: (T, 3, H, W), CIE Lab colours of the frames.
+            box_masks: (N, T, H, W), 0 or 1.
 
         Returns:
-            (N, T, h, w) in [0, 1].
+            (N, T, h', w') in [0, 1].
         """
-        if not len(masks):
-            return masks
-        height, width = masks.shape[-2:]
-        with torch.autocast(masks.device.type, enabled=False):
-            colors = F.interpolate(lab.float(), (height, width), mode='area')
-            center = colors[:, :, None]
-            weights = color_similarity(self._around(colors), center, dim=1)
-            # neighbours outside the frame do not count
-            weights = weights * self._around(torch.ones_like(colors[:1, :1])).squeeze(1)
-            own = masks.float()
+        size = tuple(-(-side // self.stride) for side in lab.shape[-2:])
+        if not len(mask_logits):
+            return box_masks.new_zeros((0, len(lab), *size), dtype=torch.float32)
+        with torch.autocast(mask_logits.device.type, enabled=False):
+            # a cell is outside of the box if all of it is
+            boxes = F.adaptive_max_pool2d(box_masks.float(), size)
+            own = F.interpolate(mask_logits.float(), size, mode='bilinear').sigmoid() * boxes
+            weights = self._neighbor_weights(F.interpolate(lab.float(), size, mode='area'))
+            total = self.own_weight + sum(weights)
+            weights = [weight / total for weight in weights]
+            constant = own * (self.own_weight / total)
+
             refined = own
             for _ in range(self.num_steps):
-                pulled = (self._around(refined) * weights).sum(2)
-                refined = (own + pulled) / (1 + weights.sum(1))
+                after = constant.clone()
+                for neighbor, weight in zip(self._around(refined), weights):
+                    after.addcmul_(neighbor, weight)
+                refined = after.mul_(boxes)
         return refined
 
-    def _around(self, maps: Tensor) -> Tensor:
-        """(A, B, h, w) to (A, B, 8, h, w): the neighbours of each cell, 0 outside."""
-        unfolded = F.unfold(maps, 3, padding=self.dilation, dilation=self.dilation)
-        cells = unfolded.view(*maps.shape[:2], 9, *maps.shape[2:])
-        return torch.cat([cells[:, :, :4], cells[:, :, 5:]], 2)
+    def _neighbor_weights(self, colors: Tensor) -> list[Tensor]:
+        """Eight of (T, h', w'); 0 for neighbours outside of the frame."""
+        inside = self._around(torch.ones_like(colors[:, 0]))
+        return [
+            color_similarity(neighbor, colors, dim=1, theta=self.theta) * known
+            for neighbor, known in zip(self._around(colors), inside)
+        ]
+
+    def _around(self, maps: Tensor) -> list[Tensor]:
+        """Views of (..., h', w') shifted to each of the eight neighbours, 0 outside."""
+        height, width = maps.shape[-2:]
+        padded = F.pad(maps, (self.dilation,) * 4)
+        shifts = (0, self.dilation, 2 * self.dilation)
+        return [
+            padded[..., y : y + height, x : x + width]
+            for y in shifts
+            for x in shifts
+            if (y, x) != (self.dilation, self.dilation)
+        ]

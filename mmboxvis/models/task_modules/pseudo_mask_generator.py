@@ -94,7 +94,7 @@ class PseudoMaskGenerator:
             masks = _enlarge(mask_logits[query_inds].float(), matched.shape[-2:]).sigmoid()
             scores = probs * projection_score(masks, matched)
             if self.refine is not None and lab is not None:
-                refined = self.refine(mask_logits[query_inds].float().sigmoid(), lab)
+                refined = self.refine(mask_logits[query_inds], lab, matched)
                 masks = _enlarge(refined, matched.shape[-2:])
         return PseudoMasks(
             queries.index_copy(0, gt_inds, query_inds),
