@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 StrPath = str | os.PathLike[str]
 
@@ -31,6 +33,13 @@ def name_fault(name: str) -> str | None:
     if any(len(part.encode('utf-8', 'surrogateescape')) > 255 for part in name.split('/')):
         return 'is too long for the name of a file'
     return None
+
+
+def natural_key(name: str) -> tuple[list[Any], str]:
+    """Sorts names as people count: ``2.jpg`` before ``10.jpg``."""
+    # text and digits alternate, so that like is compared with like
+    parts = re.split(r'([0-9]+)', name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
 def path_below(root: StrPath, name: str) -> str:

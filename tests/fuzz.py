@@ -66,6 +66,13 @@ COCO_VID: dict[str, Any] = dict(
     annotations=[dict(id=1, image_id=1, video_id=1, category_id=1, instance_id=1,
                       bbox=[0, 0, 4, 4])],
 )  # fmt: skip
+COCO: dict[str, Any] = dict(
+    categories=[dict(id=1, name='cat')],
+    images=[dict(id=1, file_name='v/0.jpg', width=9, height=9),
+            dict(id=2, file_name='v_1.jpg', video_id=None, frame_id=None)],
+    annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 4, 4],
+                      attributes=dict(track_id=1), segmentation=[[0, 0, 4, 0, 4, 4]])],
+)  # fmt: skip
 BDD: list[Any] = [
     dict(name='a.jpg', videoName='v', frameIndex=0,
          labels=[dict(id='1', category='car', box2d=dict(x1=1, y1=1, x2=4, y2=4),
@@ -92,7 +99,7 @@ TEXTS = dict(
     masks='0 1001 1 8 10 d0L2\n',
 )
 JSONS: dict[str, Any] = {
-    'coco-vid': COCO_VID, 'bdd-mot': BDD, 'label-studio': STUDIO, 'labelme': LABELME,
+    'coco-vid': COCO_VID, 'coco': COCO, 'bdd-mot': BDD, 'label-studio': STUDIO, 'labelme': LABELME,
     'ytvis': YTVIS,
 }  # fmt: skip
 XMLS = {'cvat-video': CVAT, 'cvat-images': CVAT_IMAGES}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmboxvis.files import whole_files
+from mmboxvis.files import natural_key, whole_files
 
 
 def listed(root: Path) -> dict[str, str]:
@@ -23,6 +23,12 @@ def test_none_and_several(tmp_path: Path) -> None:
             (draft / name).write_text(name)
         assert not (tmp_path / 'a.txt').exists()
     assert listed(tmp_path) == {n: n for n in ('a.txt', 'b/c.txt', 'unnamed.txt')}
+
+
+def test_names_sort_as_people_count() -> None:
+    assert sorted([], key=natural_key) == []
+    names = ['b2.jpg', 'B10.jpg', 'b1.jpg', '10', '9', 'b', '']
+    assert sorted(names, key=natural_key) == ['', '9', '10', 'b', 'b1.jpg', 'b2.jpg', 'B10.jpg']
 
 
 def test_nothing_changes_when_writing_fails(tmp_path: Path) -> None:

@@ -27,11 +27,15 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
 
     Returns:
         ``images`` with ``video_id`` and ``frame_id``, ``annotations`` with ``track_id`` (the
-        annotation's id in ``content``), ``categories``.
+        annotation's id in ``content``), ``categories``, and ``videos``, so that CocoVID readers
+        take it too.
     """
+    videos: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
     first_image: dict[int, int] = {}
     for video in content['videos']:
+        kept = ('id', 'name', 'width', 'height')
+        videos.append({key: video[key] for key in kept if key in video})
         first_image[video['id']] = len(images) + 1
         for frame, name in enumerate(video['file_names']):
             images.append(
@@ -61,7 +65,12 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
                     track_id=entry['id'],
                 )
             )
-    return dict(images=images, annotations=annotations, categories=list(content['categories']))
+    return dict(
+        videos=videos,
+        images=images,
+        annotations=annotations,
+        categories=list(content['categories']),
+    )
 
 
 def write_cvat_images(path: StrPath, content: Mapping[str, Any], shape: Shape = 'mask') -> Path:

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import itertools
 import os
-import re
 import tempfile
 import threading
 from abc import ABC, abstractmethod
@@ -20,6 +19,7 @@ import cv2
 import numpy as np
 
 from mmboxvis.datasets.video_frames import FrameError, read_frame
+from mmboxvis.files import natural_key
 
 Frame = np.ndarray | str | os.PathLike[str]
 Images = Generator[np.ndarray, None, None]
@@ -320,7 +320,7 @@ def _open_path(path: Path, range_: FrameRange) -> FrameSource:
     if path.is_dir():
         files = sorted(
             (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
-            key=lambda file: _natural_key(file.name),
+            key=lambda file: natural_key(file.name),
         )
         if not files:
             raise FrameError(
@@ -333,12 +333,6 @@ def _open_path(path: Path, range_: FrameRange) -> FrameSource:
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageListSource([path], path.stem, range_)
     return VideoFileSource(path, range_)
-
-
-def _natural_key(name: str) -> list[Any]:
-    # text and digits alternate, so that like is compared with like
-    parts = re.split(r'([0-9]+)', name.casefold())
-    return [*(int(part) if index % 2 else part for index, part in enumerate(parts)), name]
 
 
 def _file_identity(path: Path) -> str:

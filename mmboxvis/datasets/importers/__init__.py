@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import (
     bdd_mot,
+    coco,
     coco_vid,
     cvat_images,
     cvat_video,
@@ -55,6 +56,7 @@ READERS: Mapping[str, Reader] = {
     'mot': Reader(mot.read, frozenset({'first_frame', 'origin', 'label', 'labels'})),
     'kitti': Reader(kitti.read, frozenset({'first_frame'})),
     'coco-vid': Reader(coco_vid.read, frozenset({'keep_masks'})),
+    'coco': Reader(coco.read, frozenset({'identity', 'keep_masks'})),
     'mmtrack-results': Reader(result_dump.read, frozenset({'annotations', 'labels', 'keep_masks'})),
     'label-studio': Reader(label_studio.read, frozenset({'label'})),
     'yolo-track': Reader(yolo_track.read, frozenset({'first_frame', 'labels', 'last_column'})),

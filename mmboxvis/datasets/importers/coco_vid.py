@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .box_set import VISIBILITY, BoxSet, Collector, ReadOptions, VideoDraft, occlusion_level
+from .identity import Shape
 from .place import Place, read_json
 from .rle import read_mask
 
@@ -81,6 +82,15 @@ def read_videos(
     return drafts, frame_of
 
 
+def read_size(entry: dict[str, Any], place: Place) -> tuple[int | None, int | None]:
+    """Width and height of an image or video, ``None`` where they are not told."""
+    width, height = (
+        None if entry.get(side) is None else place.whole(entry[side], side, 1)
+        for side in ('width', 'height')
+    )
+    return width, height
+
+
 def _begin(
     entry: dict[str, Any],
     images: list[tuple[int, Place, dict[str, Any]]],
@@ -89,10 +99,7 @@ def _begin(
 ) -> VideoDraft:
     """Begins a video; its size is that of all its images, or its own."""
     sizes = {
-        tuple(
-            spot.whole(source[side], side, 1) if source.get(side) is not None else None
-            for side in ('width', 'height')
-        )
+        read_size(source, spot)
         for spot, source in [(place, entry), *((spot, image) for _, spot, image in images)]
     } - {(None, None)}
     if len(sizes) > 1:
@@ -125,6 +132,42 @@ def _read_annotation(
         place.fail(f'video_id is {entry["video_id"]}, but image {image_id} is of video {video_id}')
     field = 'track_id' if entry.get('instance_id') is None else 'instance_id'
     key = place.whole(entry.get(field), 'instance_id (or track_id)')
+    video = drafts[video_id].video
+    shape = read_shape(entry, names, (video.width, video.height), collector, place)
+    if shape is not None:
+        drafts[video_id].add(
+            key,
+            shape.label,
+            position,
+            shape.box,
+            place,
+            occlusion=shape.occlusion,
+            mask=shape.mask,
+        )
+
+
+def read_shape(
+    entry: dict[str, Any],
+    names: Mapping[int, str],
+    size: tuple[int | None, int | None],
+    collector: Collector,
+    place: Place,
+) -> Shape | None:
+    """What an annotation says about one object in one image, but for who it is.
+
+    Args:
+        entry: the annotation.
+        names: name of each category id; others get one made of the id.
+        size: width and height of the image, as far as known; masks need it.
+        collector: told what is left out; its options say whether masks are kept.
+        place: where the annotation stands.
+
+    Returns:
+        ``None`` for crowds and what is to be ignored.
+
+    Raises:
+        AnnotationError: if it is broken, or a mask is missing that is to be kept.
+    """
     box = [
         place.number(value, 'a number of bbox')
         for value in place.items(entry.get('bbox'), 'bbox', 4)
@@ -132,30 +175,28 @@ def _read_annotation(
     category = place.whole(entry.get('category_id'), 'category_id')
     if entry.get('iscrowd') or entry.get('ignore'):
         collector.note('crowd and ignored annotations left out')
-        return
+        return None
     if category not in names:
         collector.note(f'boxes of a category that the file does not name: category_{category}')
-    visibility = entry.get('visibility')
-    mask = None
-    if collector.options.keep_masks:
-        mask = _read_mask(entry, drafts[video_id], place)
-    drafts[video_id].add(
-        key,
-        names.get(category, f'category_{category}'),
-        position,
-        (box[0], box[1], box[2], box[3]),
-        place,
+    visibility, occluded = entry.get('visibility'), entry.get('occluded')
+    return Shape(
+        label=names.get(category, f'category_{category}'),
+        box=(box[0], box[1], box[2], box[3]),
+        group=None,
+        place=place,
         occlusion=occlusion_level(
-            None if entry.get('occluded') is None else bool(entry['occluded']),
+            None if occluded is None else bool(occluded),
             None if visibility is None else place.number(visibility, 'visibility'),
         ),
-        mask=mask,
+        mask=_read_mask(entry, size, place) if collector.options.keep_masks else None,
     )
 
 
-def _read_mask(entry: dict[str, Any], draft: VideoDraft, place: Place) -> dict[str, Any]:
+def _read_mask(
+    entry: dict[str, Any], size: tuple[int | None, int | None], place: Place
+) -> dict[str, Any]:
     """The mask of an annotation, of which masks are to be kept."""
-    height, width = draft.video.height, draft.video.width
+    width, height = size
     if entry.get('segmentation') is None:
         place.fail('has no segmentation; read without --keep-masks to have the boxes alone')
     if height is None or width is None:

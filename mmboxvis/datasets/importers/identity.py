@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from .box_set import Box, Collector, OcclusionLevel, VideoDraft, union
 from .place import Place
+from .rle import join_masks
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Shape:
         group: what the file says about its identity, if anything.
         place: where it stands.
         occlusion: level, if known.
+        mask: run-lengths ``dict(size, counts)``, if kept.
     """
 
     label: str
@@ -29,6 +32,7 @@ class Shape:
     group: str | None
     place: Place
     occlusion: OcclusionLevel | None = None
+    mask: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,20 @@ class Image:
         file_name: relative to the root of all images.
         size: width and height, if known.
         shapes: in the order of the file.
+        number: of the frame in the video file, if the source tells; else it counts from 0.
     """
 
     place: Place
     file_name: str
     size: tuple[int | None, int | None]
     shapes: tuple[Shape, ...]
+    number: int | None = None
 
 
 def add_images(collector: Collector, videos: Mapping[str, Sequence[Image]]) -> None:
     """Makes videos of images, by the identity that the options ask for.
 
-    Shapes of one object in one image are its parts: the box is around them all.
+    Shapes of one object in one image are its parts: box and mask are those of all together.
 
     Args:
         collector: takes the videos; its options tell the identity.
@@ -79,7 +85,7 @@ def add_images(collector: Collector, videos: Mapping[str, Sequence[Image]]) -> N
                 )
         draft = collector.video(
             name,
-            range(len(images)),
+            [i if image.number is None else image.number for i, image in enumerate(images)],
             first.place,
             size=first.size,
             file_names=[image.file_name for image in images],
@@ -111,10 +117,23 @@ def _add_image(
                 )
             key = f'shape {index}'
         part = objects.get(key)
-        box = shape.box if part is None else union(part.box, shape.box)
-        objects[key] = Shape(label, box, key, shape.place, shape.occlusion)
+        whole = shape if part is None else _join(part, shape)
+        objects[key] = replace(whole, label=label, group=key)
     for key, shape in objects.items():
-        draft.add(key, shape.label, position, shape.box, shape.place, occlusion=shape.occlusion)
+        draft.add(
+            key,
+            shape.label,
+            position,
+            shape.box,
+            shape.place,
+            occlusion=shape.occlusion,
+            mask=shape.mask,
+        )
+
+
+def _join(part: Shape, other: Shape) -> Shape:
+    masks = [shape.mask for shape in (part, other) if shape.mask is not None]
+    return replace(other, box=union(part.box, other.box), mask=join_masks(masks) if masks else None)
 
 
 def _split_label(shape: Shape) -> tuple[str, str]:

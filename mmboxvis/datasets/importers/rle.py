@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pycocotools import mask as mask_utils
@@ -75,6 +76,11 @@ def _polygon(points: object, place: Place) -> list[float]:
 
 def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
     return dict(size=list(mask['size']), counts=mask['counts'].decode('ascii'))
+
+
+def join_masks(masks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One mask over all of some checked masks of one size."""
+    return _as_text(mask_utils.merge(list(masks)))
 
 
 def rle_box(mask: dict[str, Any]) -> Box:

@@ -60,7 +60,7 @@ def test_broken_xml(read, write, text):
 @pytest.mark.parametrize('text', ['{', '[' * 100_000, '{"frames": NaN}', '[Infinity]', '\udcff'])
 def test_broken_json(read, write, text):
     path = write('a.json', text.encode('utf-8', 'surrogateescape'))
-    for name in ('coco-vid', 'bdd-mot', 'label-studio', 'labelme', 'ytvis'):
+    for name in ('coco-vid', 'coco', 'bdd-mot', 'label-studio', 'labelme', 'ytvis'):
         fails(read, name, path, 'not valid json|not UTF-8')
 
 
@@ -76,6 +76,8 @@ def test_names_that_lead_out_of_the_folder(read, write, cvat, name):
         ('labelme', 'a.json', dict(LABELME, imagePath=name), {}),
         ('coco-vid', 'a.json', dict(COCO, images=[dict(COCO['images'][0], file_name=name)]), {}),
         ('coco-vid', 'a.json', dict(COCO, videos=[dict(id=1, name=name)]), {}),
+        ('coco', 'a.json', dict(COCO, images=[dict(COCO['images'][0], file_name=name)]), {}),
+        ('coco', 'a.json', dict(COCO, videos=[dict(id=1, name=name)]), {}),
         ('bdd-mot', 'a.json', [dict(BDD, name=name)], {}),
         ('bdd-mot', 'a.json', [dict(BDD, videoName=name)], {}),
         ('cvat-video', 'a.xml', cvat('', name=name), {}),
