@@ -26,6 +26,7 @@ from mmboxvis.apis.boxes_to_masks import BoxesToMasks, doubtful_frames, score_ma
 from mmboxvis.apis.mask_exports import to_coco, write_cvat_images, write_cvat_videos
 from mmboxvis.datasets.video_json import read_json
 from mmboxvis.files import whole_file
+from mmboxvis.models.task_modules import AffinityRefinement
 
 REVIEW_COLUMNS = (
     'video',
@@ -52,6 +53,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--class-agnostic',
         action='store_true',
         help='match by boxes alone, for classes that the network does not know',
+    )
+    parser.add_argument(
+        '--refine',
+        action='store_true',
+        help='draw the masks to the colours of the frame before they are cut to their boxes',
     )
     parser.add_argument(
         '--min-confidence', type=float, default=0.5, help='list masks below it for review (0-1)'
@@ -90,7 +96,11 @@ def annotate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         if args.config is None
         else VideoSegmenter(args.config, args.checkpoint, args.device)
     )
-    annotator = BoxesToMasks(segmenter, class_agnostic=args.class_agnostic)
+    annotator = BoxesToMasks(
+        segmenter,
+        class_agnostic=args.class_agnostic,
+        refinement=AffinityRefinement() if args.refine else None,
+    )
     boxes = annotator.read(args.boxes, args.images)
     begin = time.perf_counter()
     found = list(track(annotator.annotate(boxes), 'Annotating', total=len(boxes.videos)))

@@ -27,7 +27,12 @@ from mmboxvis.datasets.video_frames import VideoFrames
 from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
 from mmboxvis.evaluation.functional.rle import compress
 from mmboxvis.files import OutsideError, path_below
-from mmboxvis.models.task_modules import BoxSupervisedAssigner, PseudoMaskGenerator
+from mmboxvis.models.losses.functional import rgb_to_lab
+from mmboxvis.models.task_modules import (
+    AffinityRefinement,
+    BoxSupervisedAssigner,
+    PseudoMaskGenerator,
+)
 from mmboxvis.models.task_modules.pseudo_mask_generator import projection_score
 from mmboxvis.models.vis import VideoPredictor
 from mmboxvis.models.vis.track_masks import encode_masks
@@ -90,6 +95,8 @@ class BoxesToMasks:
             classes that the network does not know.
         category_map: category name in the file to class of the network, see
             :class:`~mmboxvis.datasets.BoxVideo`.
+        refinement: draws the averaged masks to the colours of the frame before they are cut
+            (beyond the paper); confidences are those of the masks before it.
     """
 
     def __init__(
@@ -98,9 +105,11 @@ class BoxesToMasks:
         *,
         class_agnostic: bool = False,
         category_map: Mapping[str, str | None] | None = None,
+        refinement: AffinityRefinement | None = None,
     ) -> None:
         self.segmenter = segmenter
         self.class_agnostic = class_agnostic
+        self.refinement = refinement
         self.category_map = dict(category_map or {})
         self._predictor = VideoPredictor(segmenter.model, **segmenter.model.test_cfg)
         generator = getattr(segmenter.model, 'pseudo_mask_generator', None)
@@ -168,16 +177,22 @@ class BoxesToMasks:
         segmentations: list[list[RLE | None]] = [[None] * len(frames) for _ in labels]
         if not present.any():
             return segmentations, confidences
-        device, size = self.segmenter.device, (0, 0)
+        device = self.segmenter.device
         labels, boxes = labels.to(device), boxes.to(device)
         live: deque[_LiveFrame] = deque()
+        waiting: deque[np.ndarray] = deque()
         first = 0
+
+        def remember(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            for image in images:
+                waiting.append(image)
+                yield image
 
         def settle(end: int) -> None:
             nonlocal first
             while first < min(end, len(frames)):
                 rows, rles, scores = self._finish(
-                    live.popleft(), boxes[:, first], size, frames.ori_shape
+                    live.popleft(), waiting.popleft(), boxes[:, first], frames.ori_shape
                 )
                 for row, rle, score in zip(rows, rles, scores, strict=True):
                     confidences[row, first] = score if rle is not None else 0.0
@@ -185,8 +200,7 @@ class BoxesToMasks:
                 first += 1
 
         with closing(ReadAhead(iter(frames), self.segmenter.read_ahead)) as images:
-            for clip in self._predictor.clips(images):
-                size = clip.position.size
+            for clip in self._predictor.clips(remember(images)):
                 settle(clip.start)
                 self._add_clip(live, clip, labels, boxes, frames.ori_shape)
         settle(len(frames))
@@ -240,9 +254,10 @@ class BoxesToMasks:
         return torch.stack([logits[:, :-1].float().logsumexp(1), logits[:, -1].float()], 1)
 
     def _finish(
-        self, frame: _LiveFrame, boxes: Tensor, size: tuple[int, int], ori_shape: tuple[int, int]
+        self, frame: _LiveFrame, image: np.ndarray, boxes: Tensor, ori_shape: tuple[int, int]
     ) -> tuple[list[int], list[RLE | None], list[float]]:
         """Masks of a frame with boxes (N, 4): objects with box and query, RLEs, confidences."""
+        size = (image.shape[0], image.shape[1])
         rows = ((frame.counts > 0) & _present(boxes)).nonzero().flatten()
         if not len(rows):
             return [], [], []
@@ -252,8 +267,15 @@ class BoxesToMasks:
         box_masks = boxes_to_masks(_scaled(boxes, ori_shape, size), size)
         projection = projection_score(logits.sigmoid()[:, None], box_masks[:, None])
         confidences = frame.probs[rows] / counts * projection
-        final = F.interpolate(logits[None], ori_shape, mode='bilinear', align_corners=False)[0]
-        rles = encode_masks((final > 0) & boxes_to_masks(boxes, ori_shape).bool())
+        final, threshold = logits, 0.0
+        if self.refinement is not None:
+            preprocessor = self.segmenter.model.data_preprocessor
+            rgb = preprocessor.to_rgb(torch.from_numpy(image).to(boxes.device).permute(2, 0, 1))
+            lab = rgb_to_lab(rgb)[None]
+            final = self.refinement(logits[:, None], lab, box_masks[:, None]).squeeze(1)
+            threshold = 0.5
+        final = F.interpolate(final[None], ori_shape, mode='bilinear', align_corners=False)[0]
+        rles = encode_masks((final > threshold) & boxes_to_masks(boxes, ori_shape).bool())
         drawn = [rle if mask_utils.area(rle) else None for rle in rles]
         return rows.tolist(), drawn, confidences.tolist()
 

@@ -28,6 +28,7 @@ from mmboxvis.apis.mask_exports import (
 )
 from mmboxvis.apis.official import save_whole
 from mmboxvis.datasets import AnnotationError, VideoFrames
+from mmboxvis.models.task_modules import AffinityRefinement
 from mmboxvis.models.vis import BoxVIS
 from tests.models.tiny import NUM_QUERIES, SIZE, criterion_cfg, make_boxvis, make_clip, network_cfg
 from tests.reference.boxes_to_masks import masks_in_boxes
@@ -114,9 +115,14 @@ class TestVideo:
         assert segmentations == [[None] * 3]
         assert np.isnan(confidences).all()
 
+    @pytest.mark.parametrize('refinement', [None, AffinityRefinement(num_steps=5, theta=50)])
     @pytest.mark.parametrize('num_frames', [1, 2, 3, 6])
     def test_agrees_with_the_plain_way(
-        self, model: BoxVIS, segmenter: VideoSegmenter, num_frames: int
+        self,
+        model: BoxVIS,
+        segmenter: VideoSegmenter,
+        num_frames: int,
+        refinement: AffinityRefinement | None,
     ) -> None:
         labels = [1, 0, 3]
         boxes = [
@@ -125,8 +131,9 @@ class TestVideo:
             track(num_frames, 20, 20, missing=(0,)),
         ]
         frames_rgb = make_clip(num_frames).float()
-        masks, wanted = masks_in_boxes(model, frames_rgb, labels, boxes)
-        segmentations, confidences = run(BoxesToMasks(segmenter), arrays(num_frames), labels, boxes)
+        masks, wanted = masks_in_boxes(model, frames_rgb, labels, boxes, refinement=refinement)
+        annotator = BoxesToMasks(segmenter, refinement=refinement)
+        segmentations, confidences = run(annotator, arrays(num_frames), labels, boxes)
         for i in range(3):
             for t in range(num_frames):
                 rle = segmentations[i][t]
@@ -512,6 +519,20 @@ class TestTool:
             rows = list(csv.DictReader(file))
         assert len(rows) == summary['to_review'] > 0
         assert rows[0]['video'] == 'dogs-jump'
+
+    def test_refined(
+        self, tool: ModuleType, model_files: list[str], dataset: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        path, root = dataset
+        content = json.loads(path.read_text())
+        content['categories'][0]['name'] = 'dog'
+        path.write_text(json.dumps(content))
+        found = []
+        for flags in ([], ['--refine']):
+            out = tmp_path / f'out{len(flags)}'
+            tool.main([str(path), str(root), *model_files, '--out', str(out), *flags])
+            found.append(json.loads((out / 'masks.json').read_text())['annotations'])
+        assert found[0] != found[1]
 
     def test_errors_are_one_line(
         self, tool: ModuleType, model_files: list[str], tmp_path: Path

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmboxvis.models.task_modules import BoxSupervisedAssigner
+from mmboxvis.models.losses.functional import rgb_to_lab
+from mmboxvis.models.task_modules import AffinityRefinement, BoxSupervisedAssigner
 from mmboxvis.models.vis import BaseVIS
 
 
@@ -16,6 +17,7 @@ def masks_in_boxes(
     labels: list[int],
     boxes: list[list[list[float] | None]],
     clip_length: int = 3,
+    refinement: AffinityRefinement | None = None,
 ) -> tuple[dict[tuple[int, int], Tensor], dict[tuple[int, int], float]]:
     """Masks and confidences by (object, frame), of frames whose size the network takes as it is.
 
@@ -25,6 +27,7 @@ def masks_in_boxes(
         labels: class of each object.
         boxes: for each object and frame xyxy in pixels, or ``None``.
         clip_length: T; clips begin at every frame.
+        refinement: of the averaged masks.
     """
     num_frames, _, height, width = frames_rgb.shape
     logits: dict[tuple[int, int], list[Tensor]] = {}
@@ -60,6 +63,11 @@ def masks_in_boxes(
         large = F.interpolate(mean[None, None], (height, width), mode='bilinear')[0, 0]
         filled = fill(box, height, width)
         masks[i, t] = (large > 0) & filled.bool()
+        if refinement is not None:
+            lab = rgb_to_lab(frames_rgb[t])[None]
+            refined = refinement(large[None, None], lab, filled[None, None])
+            at_full_size = F.interpolate(refined, (height, width), mode='bilinear')[0, 0]
+            masks[i, t] = (at_full_size > 0.5) & filled.bool()
         scores = [dice(large.sigmoid().amax(axis), filled.amax(axis)) for axis in (0, 1)]
         confidences[i, t] = sum(probs[i, t]) / len(found) * sum(scores) / 2
     return masks, confidences
