@@ -1,0 +1,85 @@
+"""Judging pseudo masks by true masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.models.tiny import SIZE, TWO_OBJECTS, Instances, make_boxvis, make_clip, make_sample
+from tests.test_analysis_tools import load
+
+
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
+    return load('analyze_pseudo_masks')
+
+
+def make_dataset(*clips: Instances, masks: bool = True) -> list[dict]:
+    """Clips whose true masks are the filled boxes."""
+    return [
+        dict(
+            inputs=make_clip(seed=seed),
+            data_samples=make_sample(instances, mask_size=SIZE if masks else None),
+        )
+        for seed, instances in enumerate(clips)
+    ]
+
+
+def test_no_instance(tool: ModuleType) -> None:
+    nothing = torch.zeros(0, 3, 8, 8)
+    assert len(tool.Figures.of(nothing, torch.zeros(0), nothing).ious) == 0
+    [rows] = tool.compare(make_boxvis(), make_dataset({}), [0], [5.0])
+    assert {len(row.ious) for row in rows.values()} == {0}
+
+
+def test_figures_by_hand(tool: ModuleType) -> None:
+    truth, masks = torch.zeros(3, 2, 4, 4), torch.zeros(3, 2, 4, 4)
+    truth[0, :, :2] = 1
+    masks[0, 0, :2] = 0.6  # one frame of two
+    truth[1, 0, 0, :2] = 1
+    masks[1, 0, 0, 1:4] = 1  # one pixel shared of four
+    masks[2] = 1  # an instance that is nowhere to be seen does not count
+    figures = tool.Figures.of(masks, torch.tensor([0.9, 0.4, 0.1]), truth)
+    assert figures.ious.tolist() == [0.5, 0.25]
+    assert figures.areas.tolist() == [0.5, 1.5]
+    torch.testing.assert_close(figures.scores, torch.tensor([0.9, 0.4]))
+
+
+def test_rows_of_a_clip(tool: ModuleType) -> None:
+    """Boxes are the truth here; all rows judge the same instances by the same scores."""
+    torch.manual_seed(0)
+    model = make_boxvis()
+    clips = list(tool.compare(model, make_dataset(TWO_OBJECTS, TWO_OBJECTS), [1, 0], [2.0, 5.0]))
+    assert len(clips) == 2
+    for rows in clips:
+        assert list(rows) == [tool.BOX, tool.TAKEN, 'refined, theta 2', 'refined, theta 5']
+        assert rows[tool.BOX].ious.tolist() == [1, 1]
+        for name in ('refined, theta 2', 'refined, theta 5'):
+            assert torch.equal(rows[name].scores, rows[tool.TAKEN].scores)
+            assert not torch.equal(rows[name].ious, rows[tool.TAKEN].ious)
+        assert (rows[tool.TAKEN].ious < 1).all()
+
+
+def test_clips_without_masks(tool: ModuleType) -> None:
+    with pytest.raises(ValueError, match='pixel-supervised twin'):
+        next(tool.compare(make_boxvis(), make_dataset(TWO_OBJECTS, masks=False), [0], []))
+
+
+def test_table_and_plot(tool: ModuleType, tmp_path: Path) -> None:
+    figures = tool.Figures(
+        torch.tensor([0.2, 0.6, 0.95]), torch.tensor([2.0, 1.1, 1.0]), torch.tensor([0.3, 0.5, 0.9])
+    )
+    table = tool.render({tool.BOX: figures, tool.TAKEN: figures})
+    cells = [list(column.cells) for column in table.columns]
+    assert cells[1] == ['3', '3']
+    assert cells[2] == ['0.583', '0.583']
+    assert [column[0] for column in cells[3:6]] == ['67', '33', '33']
+    assert cells[6] == ['1.10', '1.10']
+    assert cells[7] == ['', '1.00']
+    tool.plot({tool.BOX: figures, tool.TAKEN: figures}, tmp_path / 'a.png')
+    assert Image.open(tmp_path / 'a.png').size[0] > 200
+    assert [path.name for path in tmp_path.iterdir()] == ['a.png']

@@ -1,0 +1,216 @@
+r"""Compares a teacher's pseudo masks, as they are and refined, with true masks.
+
+    python tools/analysis_tools/analyze_pseudo_masks.py CONFIG CKPT --truth TWIN_CONFIG \
+        --thetas 2 5 10 --plot scores.png
+
+TWIN_CONFIG gives training clips with masks, as the pixel-supervised twins' configs do; the masks
+only judge. An instance counts once a clip, by the IoU of its pseudo mask over all frames. The
+table also has the box itself taken for a mask, the median area of the masks over the true one, and
+the rank correlation of scores and IoU: a threshold on scores is worth as much as they order the
+masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from mmengine.config import Config, DictAction
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from mmboxvis.files import whole_file
+from mmboxvis.models.losses.functional import rgb_to_lab
+from mmboxvis.models.task_modules import PseudoMaskGenerator
+from mmboxvis.models.vis import BoxVIS
+from mmboxvis.registry import DATASETS, MODELS
+from mmboxvis.structures import ClipTargets, PseudoMasks
+
+BOX, TAKEN = 'filled box', 'as they are'
+LEVELS = (0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of the M instances of some clips.
+
+    Attributes:
+        ious: (M,) of the masks with the true ones.
+        areas: (M,) of the masks over those of the true ones.
+        scores: (M,) the teacher's; 1 for boxes.
+    """
+
+    ious: Tensor
+    areas: Tensor
+    scores: Tensor
+
+    @classmethod
+    def of(cls, masks: Tensor, scores: Tensor, truth: Tensor) -> Figures:
+        """Compares (N, T, H, W) masks in [0, 1] with true ones."""
+        found, true = (masks.flatten(1) > 0.5), (truth.flatten(1) > 0.5)
+        area = true.sum(1)
+        visible = area > 0
+        ious = (found & true).sum(1) / (found | true).sum(1)
+        areas = found.sum(1) / area
+        return cls(ious[visible], areas[visible], scores[visible])
+
+    @classmethod
+    def join(cls, parts: Sequence[Figures]) -> Figures:
+        """Of all clips."""
+        columns = zip(*((part.ious, part.areas, part.scores) for part in parts))
+        return cls(*(torch.cat(column) for column in columns))
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='of a BoxVIS model')
+    parser.add_argument('checkpoint')
+    parser.add_argument('--truth', required=True, metavar='CONFIG', help='loads clips with masks')
+    parser.add_argument(
+        '--thetas',
+        type=float,
+        nargs='+',
+        default=[2.0, 5.0, 10.0],
+        help='colour distances to refine with, see AffinityRefinement (default: 2 5 10)',
+    )
+    parser.add_argument('--num', type=int, default=60, help='clips (default: 60)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--plot', type=Path, help='draw scores against IoU')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args(argv)
+
+
+def load_model(cfg: Config, checkpoint: str) -> BoxVIS:
+    """Builds the model with its teacher.
+
+    Raises:
+        ValueError: if the config has none.
+    """
+    model = MODELS.build(cfg.model).eval()
+    if getattr(model, 'teacher', None) is None:
+        raise ValueError(f'{cfg.filename} has no teacher: take the config of a BoxVIS model')
+    load_checkpoint(model, checkpoint, map_location='cpu')
+    return model
+
+
+def make_generators(model: BoxVIS, thetas: Sequence[float]) -> dict[str, PseudoMaskGenerator]:
+    """One for each row of the table, with the model's matching."""
+    assert model.pseudo_mask_generator is not None
+    assigner = model.pseudo_mask_generator.assigner
+    generators = {TAKEN: PseudoMaskGenerator(assigner)}
+    for theta in thetas:
+        refine = dict(type='AffinityRefinement', theta=theta)
+        generators[f'refined, theta {theta:g}'] = PseudoMaskGenerator(assigner, refine)
+    return generators
+
+
+@torch.no_grad()
+def compare(
+    model: BoxVIS, dataset: Sequence, indices: Sequence[int], thetas: Sequence[float]
+) -> Iterator[dict[str, Figures]]:
+    """Yields the figures of one clip after another, by row of the table.
+
+    Raises:
+        ValueError: if clips come without masks.
+    """
+    assert model.teacher is not None
+    generators = make_generators(model, thetas)
+    for index in indices:
+        batch = model.data_preprocessor(pseudo_collate([dataset[int(index)]]), True)
+        rgb, [sample] = batch['rgb'][0], batch['data_samples']
+        size = (rgb.shape[-2], rgb.shape[-1])
+        targets = ClipTargets.from_data_sample(sample, size, box_centers=model.box_centers)
+        if targets.masks is None:
+            raise ValueError('--truth loads no masks; take the config of a pixel-supervised twin')
+        prediction = model.teacher(batch['inputs'], last_only=True)[-1]
+        lab, truth = rgb_to_lab(rgb), targets.masks
+        pseudo: dict[str, PseudoMasks] = {
+            name: generator(
+                prediction.cls_logits[0],
+                prediction.mask_logits[0],
+                targets.labels,
+                targets.box_masks,
+                lab,
+            )
+            for name, generator in generators.items()
+        }
+        ones = torch.ones(len(targets))
+        figures = {BOX: Figures.of(targets.box_masks, ones, truth)}
+        yield figures | {
+            name: Figures.of(found.masks, found.scores, truth) for name, found in pseudo.items()
+        }
+
+
+def render(rows: Mapping[str, Figures]) -> Table:
+    """Draws the table."""
+    table = Table(title='Pseudo masks against true masks', title_justify='left')
+    heads = ('pseudo masks', 'instances', 'mean IoU', *(f'above {v:g} (%)' for v in LEVELS))
+    for head in (*heads, 'area, median', 'scores and IoU'):
+        table.add_column(head, justify='left' if head == heads[0] else 'right')
+    for name, row in rows.items():
+        shares = [f'{100 * float((row.ious > level).float().mean()):.0f}' for level in LEVELS]
+        order = '' if name == BOX else f'{spearmanr(row.scores, row.ious).statistic:.2f}'
+        mean, area = float(row.ious.mean()), float(row.areas.median())
+        table.add_row(name, str(len(row.ious)), f'{mean:.3f}', *shares, f'{area:.2f}', order)
+    return table
+
+
+def plot(rows: Mapping[str, Figures], path: Path) -> None:
+    """Draws the scores against the IoU, a panel a row; the file is written whole."""
+    rows = {name: row for name, row in rows.items() if name != BOX}
+    figure = Figure(figsize=(3.2 * len(rows), 3.4), layout='constrained')
+    FigureCanvasAgg(figure)
+    panels = np.atleast_1d(figure.subplots(1, len(rows), sharex=True, sharey=True))
+    for panel, (name, row) in zip(panels, rows.items(), strict=True):
+        panel.scatter(row.scores, row.ious, s=10, alpha=0.6, color='#2563a8', linewidths=0)
+        panel.plot([0, 1], [0, 1], color='#9aa0a8', linewidth=0.8)
+        panel.set(title=name, xlabel='score', xlim=(0, 1), ylim=(0, 1), aspect='equal')
+    panels[0].set_ylabel('IoU with the true mask')
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=110)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table and draws the plot."""
+    args = parse_args(argv)
+    init_default_scope('mmboxvis')
+    try:
+        cfg, truth = Config.fromfile(args.config), Config.fromfile(args.truth)
+        cfg.merge_from_dict(args.cfg_options or {})
+        model = load_model(cfg, args.checkpoint)
+        dataset = DATASETS.build(truth.train_dataloader.dataset)
+        # the transforms draw from the global generator
+        np.random.seed(args.seed)
+        number = min(args.num, len(dataset))
+        indices = np.random.default_rng(args.seed).choice(len(dataset), number, replace=False)
+        clips = list(track(compare(model, dataset, indices, args.thetas), 'clips', total=number))
+        rows = {name: Figures.join([clip[name] for clip in clips]) for name in clips[0]}
+        if not len(rows[BOX].ious):
+            raise ValueError(f'no instance is visible in {number} clips; take more with --num')
+    except (OSError, ValueError) as error:
+        sys.exit(f'analyze_pseudo_masks.py: error: {error}')
+    Console().print(render(rows))
+    if args.plot is not None:
+        plot(rows, args.plot)
+        print(f'Wrote {args.plot}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
