@@ -38,11 +38,14 @@ DEFAULT_FPS = 8.0
 
 
 class FramesPerSecond(ProgressColumn):
-    """Speed of a task."""
+    """Speed of a task: that of late, and at its end that of all of it."""
 
     def render(self, task: Task) -> Text:
         """Shows frames per second once they are known."""
-        speed = task.finished_speed or task.speed
+        speed = task.speed
+        if task.finished_time:
+            # frames come in bursts, which a short video has few of
+            speed = (task.completed - task.fields['done']) / task.finished_time
         return Text('' if speed is None else f'{speed:.1f} frames/s')
 
 
@@ -105,7 +108,7 @@ def track(items: Iterable[Item], what: str, total: int | None, done: int = 0) ->
         TimeRemainingColumn(),
     )
     with Progress(*columns, speed_estimate_period=60) as progress:
-        task = progress.add_task(what, total=total, completed=done)
+        task = progress.add_task(what, total=total, completed=done, done=done)
         for item in items:
             yield item
             progress.advance(task)
