@@ -27,6 +27,7 @@ class BVISD(ConcatDataset):
 
     Args:
         ytvis: arguments of :class:`~.ytvis.YouTubeVIS` without classes; ``None`` leaves it out.
+            ``version`` may be another than 2021, to test there.
         ovis: arguments of :class:`~.ovis.OVIS`.
         coco: arguments of :class:`~.coco_clip.CocoClips`.
         released_mapping: send COCO's trucks to turtle, as the released program does by mistake.
@@ -47,8 +48,9 @@ class BVISD(ConcatDataset):
         released_mapping: bool = False,
         lazy_init: bool = False,
     ) -> None:
+        is_old = ytvis is not None and ytvis.get('version') == '2019'
         makers: list[tuple[Callable[..., Any], Source, Mapping[str, Any] | None]] = [
-            (YouTubeVIS, 'ytvis21', ytvis),
+            (YouTubeVIS, 'ytvis19' if is_old else 'ytvis21', ytvis),
             (OVIS, 'ovis', ovis),
             (CocoClips, 'coco', coco),
         ]

@@ -27,15 +27,23 @@ def test_mixed_set(tiny_json, tiny_images, write_json, tmp_path):
         BVISD()
 
 
-@pytest.mark.parametrize(('source', 'part'), [('ytvis21', 'ytvis'), ('ovis', 'ovis')])
+@pytest.mark.parametrize(
+    ('source', 'part', 'options'),
+    [
+        ('ytvis19', 'ytvis', dict(version='2019')),
+        ('ytvis21', 'ytvis', {}),
+        ('ytvis21', 'ytvis', dict(version='2022')),
+        ('ovis', 'ovis', {}),
+    ],
+)
 def test_official_sets_tell_their_own_category_ids(
-    tiny_json, tiny_images, write_json, source, part
+    tiny_json, tiny_images, write_json, source, part, options
 ):
     names = category_names(source)
     tiny_json['categories'] = [dict(id=key, name=name) for key, name in names.items()]
     del tiny_json['annotations']
     arguments = dict(ann_file=write_json(tiny_json), img_root=str(tiny_images), test_mode=True)
-    mixed = BVISD(**{part: arguments})
+    mixed = BVISD(**{part: {**arguments, **options}})
     assert len(mixed) == 2
     assert mixed.metainfo['category_ids'] == tuple(from_bvisd(source).values())
 

@@ -41,17 +41,18 @@ def test_ovis_and_coco_forward():
     assert to_bvisd('ovis', released_mapping=True) == ovis
 
 
-@pytest.mark.parametrize('source', ['ytvis21', 'ovis', 'coco'])
+@pytest.mark.parametrize('source', ['ytvis19', 'ytvis21', 'ovis', 'coco'])
 def test_names_agree_with_ids(source):
     """Where a class keeps its name, the ids of both sides carry it."""
     names = category_names(source)
     other = {'car', 'truck', 'bus', 'duck', 'frisbee', 'skis', 'bicycle', 'motorcycle', 'vehical'}
+    other |= {'sedan', 'ape', 'owl', 'eagle'}
     for key, goal in to_bvisd(source).items():
         name = names[key].lower().replace(' ', '_')
         assert name in other or name == BVISD_CLASSES[goal - 1]
 
 
-@pytest.mark.parametrize('source', ['ytvis21', 'ovis', 'coco'])
+@pytest.mark.parametrize('source', ['ytvis19', 'ytvis21', 'ovis', 'coco'])
 def test_inverse(source):
     forward, inverse = to_bvisd(source), from_bvisd(source)
     assert sorted(inverse) == list(range(1, 41))
@@ -63,6 +64,9 @@ def test_inverse_by_hand():
     assert from_bvisd('ytvis21')[5] == (5, 37) and from_bvisd('ytvis21')[40] == ()
     assert from_bvisd('ytvis21', first_only=True)[5] == (5,)
     assert from_bvisd('ovis')[23] == (21, 22)
+    old = from_bvisd('ytvis19')
+    assert (old[3], old[5], old[22], old[26]) == ((26, 38), (6, 29), (7, 10), (1,))
+    assert set(category_names('ytvis19')) - set(to_bvisd('ytvis19')) == {11}  # hands
     assert sum(not keys for keys in from_bvisd('ovis').values()) == 16
 
 

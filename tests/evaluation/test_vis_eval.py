@@ -411,7 +411,8 @@ def test_wrong_ground_truth(gt: Any, message: str) -> None:
         ([3], r'results\[0\]: expected an object, got int'),
         ([dict(video_id=1)], r"results\[0\]: field 'category_id' is missing"),
         ([result(SQUARE), result(SQUARE, video_id=5)], r"\[1\]: field 'video_id': 5 is no video"),
-        ([result(SQUARE, category_id=2)], r"'category_id': 2 is no category .*\[1, 3\]"),
+        ([result(SQUARE, category_id=2)], "'category_id': 2 is no category .* which has 1, 3"),
+        ([result(SQUARE, video_id='1')], "'video_id': expected a whole number, got '1'"),
         ([result(SQUARE, score=float('nan'))], "'score': expected a finite number, got nan"),
         ([result(SQUARE, score='1')], "'score': expected a finite number, got '1'"),  # type: ignore
         ([result(SQUARE[:1])], r"'segmentations': 1 frames, but video 1 \(1\) has 2"),

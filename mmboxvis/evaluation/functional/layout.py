@@ -247,17 +247,32 @@ def _head_problem(
     for field in ('video_id', 'category_id', 'score'):
         if field not in entry:
             return f'field {field!r} is missing, found {", ".join(map(str, entry))}'
+    for field in ('video_id', 'category_id'):
+        if not is_int(entry[field]):
+            return f'field {field!r}: expected a whole number, got {entry[field]!r}'
     video_id, category_id, score = entry['video_id'], entry['category_id'], entry['score']
-    if not is_int(video_id) or video_id not in videos:
-        return f"field 'video_id': {video_id!r} is no video of the ground truth"
-    if not is_int(category_id) or (categories is not None and category_id not in categories):
-        known = '' if categories is None else f', which has {sorted(categories)}'
-        return f"field 'category_id': {category_id!r} is no category of the ground truth{known}"
+    if video_id not in videos:
+        return (
+            f"field 'video_id': {video_id} is no video of the ground truth, which has "
+            f'{_shown_ids(videos)}'
+        )
+    if categories is not None and category_id not in categories:
+        return (
+            f"field 'category_id': {category_id} is no category of the ground truth, which has "
+            f'{_shown_ids(categories)}'
+        )
     if categories is None and category_id < 1:
         return f"field 'category_id': {category_id!r}, ids start at 1"
     if not is_finite(score):
         return f"field 'score': expected a finite number, got {score!r}"
     return None
+
+
+def _shown_ids(ids: Collection[int], limit: int = 10) -> str:
+    known = sorted(ids)
+    if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
+        return f'{known[0]} to {known[-1]}'
+    return ', '.join(map(str, known[:limit])) + (', ...' if len(known) > limit else '')
 
 
 def frame_list_problem(frames: Any, video: VideoInfo) -> str | None:
