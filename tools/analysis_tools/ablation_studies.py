@@ -159,7 +159,10 @@ _TAKEN: Options = {
     f'{_PSEUDO}.dice_weight': 2.5,
     f'{_PSEUDO}.importance_sample_ratio': 0.5,
 }
-_REFINED: Options = {**_TAKEN, 'model.pseudo_masks.refine': dict(type='AffinityRefinement')}
+_REFINED: Options = {
+    **_TAKEN,
+    'model.pseudo_masks.refine': dict(type='AffinityRefinement', theta=5.0),
+}
 # ... and weighed and sampled like true masks
 _RELIED_ON: Options = {
     **_REFINED,

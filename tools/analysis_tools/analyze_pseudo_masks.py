@@ -5,9 +5,9 @@ r"""Compares a teacher's pseudo masks, as they are and refined, with true masks.
 
 TWIN_CONFIG gives training clips with masks, as the pixel-supervised twins' configs do; the masks
 only judge. An instance counts once a clip, by the IoU of its pseudo mask over all frames. The
-table also has the box itself taken for a mask, the median area of the masks over the true one, and
-the rank correlation of scores and IoU: a threshold on scores is worth as much as they order the
-masks.
+table also has the box itself taken for a mask; *area* is the median of the masks' over that of the
+true ones, *order* the rank correlation of scores and IoU: a threshold on scores is worth as much as
+they order the masks.
 """
 
 from __future__ import annotations
@@ -160,9 +160,9 @@ def compare(
 def render(rows: Mapping[str, Figures]) -> Table:
     """Draws the table."""
     table = Table(title='Pseudo masks against true masks', title_justify='left')
-    heads = ('pseudo masks', 'instances', 'mean IoU', *(f'above {v:g} (%)' for v in LEVELS))
-    for head in (*heads, 'area, median', 'scores and IoU'):
-        table.add_column(head, justify='left' if head == heads[0] else 'right')
+    table.add_column('masks', no_wrap=True)
+    for head in ('number', 'mean IoU', *(f'>{v:g} (%)' for v in LEVELS), 'area', 'order'):
+        table.add_column(head, justify='right')
     for name, row in rows.items():
         shares = [f'{100 * float((row.ious > level).float().mean()):.0f}' for level in LEVELS]
         order = '' if name == BOX else f'{spearmanr(row.scores, row.ious).statistic:.2f}'

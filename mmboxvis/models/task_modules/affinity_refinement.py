@@ -26,7 +26,8 @@ class AffinityRefinement:
         num_steps: how often; a value travels ``num_steps * dilation`` cells.
         dilation: distance of the neighbours in cells.
         stride: pixels of the frame a cell, in each direction.
-        theta: colour distance at which the similarity has fallen to 1/e.
+        theta: colour distance at which the similarity has fallen to 1/e; 2 as in the pairwise loss.
+            Larger ones smooth textures, and cross faint borders.
         own_weight: of the teacher's value; a neighbour of equal colour has 1.
 
     Raises:
@@ -38,7 +39,7 @@ class AffinityRefinement:
         num_steps: int = 40,
         dilation: int = 1,
         stride: int = 2,
-        theta: float = 5.0,
+        theta: float = 2.0,
         own_weight: float = 0.02,
     ) -> None:
         options = dict(
