@@ -235,3 +235,26 @@ def test_failing_tool_names_run_and_log(tool: ModuleType, tmp_path: Path) -> Non
     run.folder.mkdir(parents=True)
     with pytest.raises(UsageError, match=r'2 spatial, seed 0: train\.py failed.*output\.log'):
         tool._tool(run, 1, 'train.py', os.path.join('no', 'config.py'))
+
+
+def test_failed_run_is_told_and_keeps_no_other_from_running(
+    tool: ModuleType,
+    faked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = tool._tool
+
+    def break_one(run: Any, *more: Any) -> None:
+        if run.row.name == '2 spatial':
+            raise UsageError('2 spatial, seed 0: train.py failed')
+        call(run, *more)
+
+    monkeypatch.setattr(tool, '_tool', break_one)
+    command = ['table4', '--set', 'toyvis', '--out', str(tmp_path), '--seeds', '0', '--jobs', '1']
+    assert tool.main([*command, '--rows', '2 spatial', '+ centre shift']) == 1
+    said = capsys.readouterr()
+    assert '+ centre shift, seed 0: AP 0.300' in said.out
+    assert 'seed 0: train.py failed' in said.err
+    assert '1 of 2 runs failed' in said.err

@@ -82,6 +82,26 @@ def read_checkpoint(path: StrPath, map_location: Any = 'cpu') -> dict[str, Any]:
     return content
 
 
+def checkpoint_folder(work_dir: str | Path) -> Path:
+    """Where the checkpoints of a run are.
+
+    Args:
+        work_dir: of the run. Its ``last_checkpoint`` names the newest checkpoint by an absolute
+            path, which leads elsewhere if the hook was given another folder, and nowhere if the
+            work folder was moved or copied since.
+
+    Returns:
+        The work folder if it holds the checkpoint of that name, or none is named; otherwise the
+        folder of the named one.
+    """
+    work_dir = Path(work_dir)
+    marker = work_dir / 'last_checkpoint'
+    last = marker.read_text(encoding='utf-8').strip() if marker.is_file() else ''
+    if not last or (work_dir / Path(last).name).is_file():
+        return work_dir
+    return Path(last).parent
+
+
 def newest_whole(folder: StrPath) -> Path | None:
     """The checkpoint of most steps in a work folder that is whole; the log warns of broken ones."""
     steps = {

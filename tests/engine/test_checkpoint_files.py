@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 from mmboxvis.engine import checkpoint_files
 from mmboxvis.engine.checkpoint_files import (
     CheckpointError,
+    checkpoint_folder,
     newest_whole,
     plain,
     plain_history,
@@ -106,6 +107,21 @@ def test_newest_whole_goes_back_until_one_is_good(
         str(tmp_path / f'iter_{step}.pth') for step in (1000, 100)
     ]
     assert all(text.endswith('it is left out') for text in told)
+
+
+def test_checkpoints_of_a_run_that_was_moved(tmp_path: Path) -> None:
+    """``last_checkpoint`` still names the folder that the run was in."""
+    old, new, other = (tmp_path / name for name in ('old', 'new', 'other'))
+    for folder in (new, other):
+        folder.mkdir()
+    assert checkpoint_folder(new) == new
+    (new / 'last_checkpoint').write_text(str(old / 'iter_3.pth'))
+    assert checkpoint_folder(new) == old
+    save(new / 'iter_3.pth')
+    assert checkpoint_folder(new) == new
+    # of a run whose hook writes elsewhere
+    (new / 'last_checkpoint').write_text(f'{save(other / "iter_6.pth")}\n')
+    assert checkpoint_folder(new) == other
 
 
 def test_history_of_the_log_survives_as_tensors(tmp_path: Path) -> None:

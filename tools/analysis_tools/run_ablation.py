@@ -21,9 +21,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +158,26 @@ def execute(run: Run, threads: int) -> str:
     return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
 
 
+def run_all(runs: Sequence[Run], jobs: int, threads: int) -> None:
+    """Trains and scores all runs; one that fails is told at once and keeps no other from running.
+
+    Raises:
+        UsageError: At the end, if a run failed.
+    """
+    failed = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        for future in as_completed([pool.submit(execute, run, threads) for run in runs]):
+            try:
+                print(future.result(), flush=True)
+            except UsageError as error:
+                failed += 1
+                print(f'run_ablation.py: {error}', file=sys.stderr, flush=True)
+    if failed:
+        raise UsageError(
+            f'{failed} of {len(runs)} runs failed, see above; the same command runs them again'
+        )
+
+
 def _truth(cfg: Config) -> GroundTruth:
     """What the results of a run are scored against."""
     truth = read_ground_truth(ROOT / cfg.test_evaluator.ann_file)
@@ -233,9 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         runs = plan(args)
         if not args.report_only:
-            with ThreadPoolExecutor(args.jobs) as pool:
-                for line in pool.map(partial(execute, threads=args.threads), runs):
-                    print(line, flush=True)
+            run_all(runs, args.jobs, args.threads)
         table = write_report(STUDIES[args.study], runs[0].folder.parents[1])
     except UsageError as error:
         print(f'run_ablation.py: error: {error}', file=sys.stderr)

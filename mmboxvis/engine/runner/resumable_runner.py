@@ -17,7 +17,7 @@ from torch import nn
 
 from mmboxvis.datasets.video_frames import FrameError
 from mmboxvis.datasets.video_json import AnnotationError
-from mmboxvis.engine.checkpoint_files import newest_whole, read_checkpoint
+from mmboxvis.engine.checkpoint_files import checkpoint_folder, newest_whole, read_checkpoint
 from mmboxvis.engine.hooks import WholeCheckpointHook
 from mmboxvis.files import whole_file
 from mmboxvis.registry import RUNNERS
@@ -126,10 +126,7 @@ class ResumableRunner(Runner):
 
     def _newest(self) -> str | None:
         """The newest checkpoint of the run that is whole, the same in all processes."""
-        folder, marker = Path(self.work_dir), Path(self.work_dir) / 'last_checkpoint'
-        last = marker.read_text(encoding='utf-8').strip() if marker.is_file() else ''
-        if last:  # the hook may have been given another folder
-            folder = Path(last).parent
+        folder = checkpoint_folder(self.work_dir)
         found = [newest_whole(folder) if is_main_process() else None]
         broadcast_object_list(found)
         return None if found[0] is None else str(found[0])
