@@ -32,6 +32,8 @@ def fake_tool(run: Any, _: int, name: str, *arguments: Any) -> None:
     """Leaves what tools/train.py and tools/test.py leave, with a score that grows by row."""
     scores = {'2 spatial': 0.2, '+ centre shift': 0.3}
     if name == 'train.py':
+        config = arguments[0]
+        (run.folder / config.name).write_text(f'{config.read_text()}launcher = None\n')
         (run.folder / 'last_checkpoint').write_text('iter_9.pth')
         log = run.folder / 'stamp' / 'vis_data'
         log.mkdir(parents=True, exist_ok=True)

@@ -135,14 +135,15 @@ def execute(run: Run, threads: int) -> str:
     """
     label = f'{run.row.name}, seed {run.seed}'
     cfg = run.config()
-    config = run.folder / 'config.py'
+    # in a folder of its own: the runner writes the config it ended up with beside its log
+    config = run.folder / 'row' / 'config.py'
     if config.is_file() and config.read_text() != cfg.pretty_text:
         raise UsageError(
             f'{run.folder} holds a run with other settings; remove it, or choose another --out'
         )
     if run.result.is_file():
         return f'{label}: there already'
-    run.folder.mkdir(parents=True, exist_ok=True)
+    config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(cfg.pretty_text)
     start = time.perf_counter()
     resume = ['--resume'] if (run.folder / 'last_checkpoint').is_file() else []
