@@ -6,6 +6,7 @@ F frames, Q queries, M heads, L levels, P points a level, D channels a head.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,6 +50,12 @@ def sample_and_sum(
 
 
 class _SampleAndSum(torch.autograd.Function):
+    """Works on (F, Q, M * L * P) throughout: broadcast along three or four entries is slow.
+
+    A bag holds the upper left rows of its L * P samples, then the upper right ones, the lower left
+    and the lower right ones.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -59,40 +66,117 @@ class _SampleAndSum(torch.autograd.Function):
         weights: Tensor,
     ) -> Tensor:
         rows = _padded_rows(values, shapes)
-        x, x_low = _split(x, [w for _, w in shapes])
-        y, y_low = _split(y, [h for h, _ in shapes])
-        first = _first_rows(x_low, y_low, shapes)
-        steps = _corner_steps(shapes, values.shape[2], first.device)
-        below = y * weights
-        above = weights - below
-        corners = torch.stack([above - x * above, x * above, below - x * below, x * below], -1)
-        bags = (first[..., None] + steps).flatten(3).flatten(0, 2)
+        columns = _Columns.of(shapes, x.shape[2], x.shape[4], x)
+        ctx.positions_shape = x.shape
+        x, y, weights = (tensor.flatten(2) for tensor in (x, y, weights))
+        x, x_low = _split(x, columns.width)
+        y, y_low = _split(y, columns.height)
+        first = columns.first_rows(x_low, y_low)
+        corners = columns.in_bags(_corner_weights(x, y, weights))
         out = F.embedding_bag(
-            bags, rows, per_sample_weights=corners.flatten(3).flatten(0, 2), mode='sum'
+            columns.rows_in_bags(first), rows, per_sample_weights=corners, mode='sum'
         )
-        ctx.shapes, ctx.values_shape = shapes, values.shape
+        ctx.shapes, ctx.values_shape, ctx.columns = shapes, values.shape, columns
         ctx.save_for_backward(rows, x, y, weights, first)
-        return out.view(*first.shape[:2], first.shape[2] * rows.shape[1])
+        return out.view(*first.shape[:2], columns.num_heads * rows.shape[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, x, y, weights, first = ctx.saved_tensors
+        columns: _Columns = ctx.columns
         grad = grad.reshape(-1, rows.shape[1])
         grad_values = None
         if ctx.needs_input_grad[0]:
-            grad_values = _grad_values(grad, x, y, weights, first, ctx.shapes, ctx.values_shape)
+            grad_values = _grad_values(
+                grad, x, y, weights, first, ctx.shapes, ctx.values_shape, columns
+            )
         grad_x = grad_y = grad_weights = None
         if any(ctx.needs_input_grad[2:]):
-            steps = _corner_steps(ctx.shapes, ctx.values_shape[2], first.device)
-            dots = _dots(grad, rows, first[..., None] + steps).unbind(-1)
+            dots = _dots(grad, rows, columns.rows_in_bags(first)).unflatten(1, (4, -1)).unbind(1)
+            x, y, weights = (tensor.view(dots[0].shape) for tensor in (x, y, weights))
             right_above, right_below = dots[1] - dots[0], dots[3] - dots[2]
             sample_above = torch.addcmul(dots[0], x, right_above)
             down = torch.addcmul(dots[2], x, right_below) - sample_above
-            grad_weights = torch.addcmul(sample_above, y, down)
-            grad_y = weights * down
-            grad_x = weights * torch.lerp(right_above, right_below, y)
+            grad_weights, grad_y, grad_x = (
+                part.view(ctx.positions_shape)
+                for part in (
+                    torch.addcmul(sample_above, y, down),
+                    weights * down,
+                    weights * torch.lerp(right_above, right_below, y),
+                )
+            )
         return grad_values, None, grad_x, grad_y, grad_weights
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """What belongs to each of the M * L * P samples of a query.
+
+    Attributes:
+        num_heads: M.
+        width: (M * L * P,) float, of the sample's level.
+        height: the same.
+        origin: (M * L * P,) int32, row of cell (0, 0) of its level and head in the first frame.
+        steps: (4, M * L * P) int32, rows from the upper left cell to each of the four.
+        frame_rows: number of rows a frame.
+    """
+
+    num_heads: int
+    width: Tensor
+    height: Tensor
+    origin: Tensor
+    steps: Tensor
+    frame_rows: int
+
+    @classmethod
+    def of(
+        cls, shapes: Sequence[tuple[int, int]], num_heads: int, num_points: int, like: Tensor
+    ) -> _Columns:
+        """Where cells are as :func:`_padded_rows` lays them out."""
+        num_cells = _padded_sizes(shapes)
+        levels = [
+            (h, w, sum(num_cells[:i]) + _PAD * (w + 2 * _PAD + 1))
+            for i, (h, w) in enumerate(shapes)
+        ]
+        each = torch.tensor(levels, device=like.device).repeat_interleave(num_points, 0)
+        height, width, start = each.repeat(num_heads, 1).unbind(1)
+        heads = torch.arange(num_heads, device=like.device).repeat_interleave(len(each))
+        below = width + 2 * _PAD
+        steps = torch.stack([torch.zeros_like(below), torch.ones_like(below), below, below + 1])
+        return cls(
+            num_heads,
+            width.to(like.dtype),
+            height.to(like.dtype),
+            (start * num_heads + heads).int(),
+            (steps * num_heads).int(),
+            sum(num_cells) * num_heads,
+        )
+
+    def first_rows(self, x_low: Tensor, y_low: Tensor) -> Tensor:
+        """Row of the upper left of the four cells around each sample, (F, Q, M * L * P) int32."""
+        # whole numbers are exact in float32 as long as a frame has fewer than 2 ** 24 of them
+        cells = torch.addcmul(x_low, y_low, self.width + 2 * _PAD)
+        frames = torch.arange(len(x_low), dtype=torch.int32, device=x_low.device)
+        first = torch.add(self.origin, cells.int(), alpha=self.num_heads)
+        return first + (frames * self.frame_rows)[:, None, None]
+
+    def in_bags(self, corners: Sequence[Tensor]) -> Tensor:
+        """Four of (F, Q, M * L * P), joined in the order of the bags."""
+        apart = [corner.view(-1, self.origin.numel() // self.num_heads) for corner in corners]
+        return torch.stack(apart, 1).flatten(1)
+
+    def rows_in_bags(self, first: Tensor) -> Tensor:
+        """Rows of all four corners, (F * Q * M, 4 * L * P)."""
+        return self.in_bags([first + step for step in self.steps])
+
+
+def _corner_weights(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
+    """Weights of the four cells around each sample, from the upper left to the lower right."""
+    below = y * weights
+    above = weights - below
+    right_above, right_below = x * above, x * below
+    return above - right_above, right_above, below - right_below, right_below
 
 
 def _padded_rows(values: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
@@ -119,38 +203,13 @@ def _padded_sizes(shapes: Sequence[tuple[int, int]]) -> list[int]:
     return [(h + 2 * _PAD) * (w + 2 * _PAD) for h, w in shapes]
 
 
-def _split(positions: Tensor, lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _split(positions: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     """How far each position is past the cell before it, 0 to 1, and that cell."""
-    end = positions.new_tensor(lengths)[:, None] + (_PAD - 1)
+    end = lengths + (_PAD - 1)
     inside = torch.clamp(positions, torch.full_like(end, -_PAD), end)
     # fmin, so that a position that is no number still has a cell; its fraction is none
     low = torch.fmin(inside.floor(), end - 1)
     return inside - low, low
-
-
-def _first_rows(x_low: Tensor, y_low: Tensor, shapes: Sequence[tuple[int, int]]) -> Tensor:
-    """Row of the upper left of the four cells around each sample, (F, Q, M, L, P) int32."""
-    num_frames, num_heads = x_low.shape[0], x_low.shape[2]
-    widths = [w + 2 * _PAD for _, w in shapes]
-    num_cells = _padded_sizes(shapes)
-    starts = [sum(num_cells[:i]) + _PAD * (width + 1) for i, width in enumerate(widths)]
-    # whole numbers are exact in float32 as long as a frame has fewer than 2 ** 24 of them
-    cells = torch.addcmul(x_low, y_low, x_low.new_tensor(widths)[:, None])
-    cells = (cells + x_low.new_tensor(starts)[:, None]).int()
-    frames = torch.arange(num_frames, dtype=torch.int32, device=x_low.device)
-    heads = torch.arange(num_heads, dtype=torch.int32, device=x_low.device)
-    return (
-        cells * num_heads
-        + (frames[:, None] * (sum(num_cells) * num_heads) + heads)[:, None, :, None, None]
-    )
-
-
-def _corner_steps(
-    shapes: Sequence[tuple[int, int]], num_heads: int, device: torch.device
-) -> Tensor:
-    """Rows from the upper left cell to all four, (L, 1, 4) int32."""
-    steps = [[0, 1, w + 2 * _PAD, w + 2 * _PAD + 1] for _, w in shapes]
-    return torch.tensor(steps, dtype=torch.int32, device=device)[:, None] * num_heads
 
 
 def _dots(grad: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
@@ -159,12 +218,12 @@ def _dots(grad: Tensor, rows: Tensor, indices: Tensor) -> Tensor:
     Args:
         grad: (B, D), of each bag's sum.
         rows: (R, D).
-        indices: B * n row numbers in the order of the bags.
+        indices: (B, n) row numbers.
 
     Returns:
-        As ``indices``.
+        (B, n).
     """
-    num_rows = indices.numel() // len(grad)
+    num_rows = indices.shape[1]
     bags = torch.arange(len(grad), dtype=torch.int32, device=grad.device)
     dots = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         grad.contiguous(),
@@ -185,6 +244,7 @@ def _grad_values(
     first: Tensor,
     shapes: Sequence[tuple[int, int]],
     values_shape: torch.Size,
+    columns: _Columns,
 ) -> Tensor:
     """Gradient of the values: each sample's, sorted by cell, is once more a sum of bags.
 
@@ -195,10 +255,11 @@ def _grad_values(
         grad: (F * Q * M, D), of the result.
         x: as :func:`_split` returns it, like ``y``.
         y: see ``x``.
-        weights: (F, Q, M, L, P).
-        first: see :func:`_first_rows`.
+        weights: (F, Q, M * L * P).
+        first: see :meth:`_Columns.first_rows`.
         shapes: of the levels.
         values_shape: (F, S, M, D).
+        columns: of the samples.
     """
     num_frames, _, num_heads, _ = values_shape
     num_cells = _padded_sizes(shapes)
@@ -210,26 +271,28 @@ def _grad_values(
         ),
         out_int32=True,
     )
-    bags = (order // (first.shape[3] * first.shape[4])).int()
-    x, y, weights = (values.flatten()[order] for values in (x, y, weights))
-    below = y * weights
-    above = weights - below
-    right_above, right_below = x * above, x * below
+    bags = (order // (len(columns.origin) // num_heads)).int()
+    corners = _corner_weights(*(values.flatten()[order] for values in (x, y, weights)))
     sums = [
         F.embedding_bag(bags, grad, starts, per_sample_weights=corner, mode='sum')
         .view(num_frames, -1, num_heads, grad.shape[1])
         .split(num_cells, 1)
-        for corner in (above - right_above, right_above, below - right_below, right_below)
+        for corner in corners
     ]
     levels = []
-    for (h, w), *corners in zip(shapes, *sums):
+    for (h, w), *parts in zip(shapes, *sums):
         a, b, c, d = (
-            corner.unflatten(1, (h + 2 * _PAD, w + 2 * _PAD))[:, 1:-_PAD, 1:-_PAD]
-            for corner in corners
+            part.unflatten(1, (h + 2 * _PAD, w + 2 * _PAD))[:, 1:-_PAD, 1:-_PAD] for part in parts
         )
         level = a[:, 1:, 1:] + b[:, 1:, :-1] + c[:, :-1, 1:] + d[:, :-1, :-1]
         levels.append(level.flatten(1, 2))
     return torch.cat(levels, 1)
+
+
+def _softmax_of_few(logits: Tensor) -> Tensor:
+    """Softmax along a last axis of a dozen entries, for which torch's loop is not vectorised."""
+    flat = logits.flatten(0, -2)
+    return flat.t().contiguous().softmax(0).t().reshape(logits.shape)
 
 
 def _sample_by_grid(
@@ -299,7 +362,7 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
             values = values.masked_fill(key_padding_mask[..., None], 0.0)
         shapes = level_shapes or [tuple(shape) for shape in spatial_shapes.tolist()]
         x, y = self._positions(query, reference_points, shapes)
-        weights = self.attention_weights(query).unflatten(-1, (self.num_heads, -1)).softmax(-1)
+        weights = _softmax_of_few(self.attention_weights(query).unflatten(-1, (self.num_heads, -1)))
         values, weights = values.unflatten(-1, (self.num_heads, -1)), weights.view(x.shape)
         if plain or torch.compiler.is_exporting():
             # other runtimes have a grid sampler and no embedding bag
@@ -314,14 +377,14 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
     ) -> tuple[Tensor, Tensor]:
         """Columns x and rows y of all samples in cells, (F, Q, M, L, P) each."""
         size = reference_points.new_tensor([(w, h) for h, w in shapes])
-        origin = (reference_points * size - 0.5)[:, :, None, :, None]
+        # (F, Q, 1, L * P, 2): broadcast along the few points alone is slow
+        origin = (reference_points * size - 0.5).repeat_interleave(self.num_points, 2)[:, :, None]
         weight, bias = self.sampling_offsets.weight, self.sampling_offsets.bias
         # offsets of a cell's width, x and y in turn; apart they are contiguous
         x, y = (
-            F.linear(query, weight[i::2], bias[i::2]).unflatten(
-                -1, (self.num_heads, self.num_levels, self.num_points)
-            )
+            (F.linear(query, weight[i::2], bias[i::2]).unflatten(-1, (self.num_heads, -1)))
             + origin[..., i]
             for i in (0, 1)
         )
-        return x, y
+        each = (self.num_levels, self.num_points)
+        return x.unflatten(-1, each), y.unflatten(-1, each)
