@@ -136,8 +136,14 @@ def segment(segmenter: VideoSegmenter, args: argparse.Namespace) -> dict[str, fl
     if done:
         print(f'Going on at frame {done}; --restart would begin anew.')
     begin, count = time.perf_counter(), 0
-    for _ in track(results, 'Segmenting', run.source.num_frames, done):
-        count += 1
+    try:
+        for _ in track(results, 'Segmenting', run.source.num_frames, done):
+            count += 1
+    except BaseException:
+        if not run.saved:  # there is nothing to go on from
+            run.spool.close()
+            spool.unlink()
+        raise
     seconds = time.perf_counter() - begin
     return dict(
         frames=count, seconds=round(seconds, 2), frames_per_second=round(count / seconds, 2)
@@ -207,7 +213,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError, TypeError) as error:
         sys.exit(f'infer.py: error: {error}')
     except KeyboardInterrupt:
-        sys.exit(f'infer.py: broken off; the same command goes on, {args.out / SPOOL} knows where')
+        spool = args.out / SPOOL
+        what = f'; the same command goes on, {spool} knows where' if spool.exists() else ''
+        sys.exit(f'infer.py: broken off{what or " before anything was saved"}')
 
 
 if __name__ == '__main__':

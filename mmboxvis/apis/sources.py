@@ -71,6 +71,11 @@ class FrameRange:
             if is_wrong:
                 raise ValueError(message)
 
+    def __str__(self) -> str:
+        end = '' if self.end is None else f' to {self.end - 1}'
+        step = '' if self.every == 1 else f', every {self.every} frames'
+        return f'from frame {self.start}{end}{step}'
+
     def count(self, available: int | None) -> int | None:
         """Number of frames used of a source of ``available`` frames, ``None`` where unknown."""
         if available is None:

@@ -118,6 +118,7 @@ class VideoRun:
         num_frames: frames handed out.
         position: where the network stands.
         complete: whether the video has ended.
+        saved: whether the spool holds a state that the run can be taken up from.
     """
 
     predictor: VideoPredictor
@@ -131,6 +132,7 @@ class VideoRun:
     num_frames: int = 0
     position: StreamPosition | None = None
     complete: bool = False
+    saved: bool = False
     _buffer: deque[_WaitingFrame] = field(default_factory=deque)
 
     @property
@@ -158,6 +160,7 @@ class VideoRun:
         self.position = StreamPosition(**state['position'])
         self.masks.counts, self.masks.windows = unpack(state['counts']), unpack(state['windows'])
         vars(self.predictor.tracker).update(unpack(state['tracker']))
+        self.saved = True
 
     def results(self) -> Iterator[FrameResult]:
         """Runs the video from where it stands; see :class:`FrameResult`.
@@ -183,8 +186,8 @@ class VideoRun:
                     saved = time.monotonic()
         if not self.num_frames:
             raise FrameError(
-                f'video {self.source.name!r} has no frame to use ({self.source.range}); is it '
-                'empty, or does it end before start?'
+                f'video {self.source.name!r} has no frame to use {self.source.range}; is it '
+                'empty, or does it end before?'
             )
         self._encode_waiting(at_end=True)
         self._buffer.clear()
@@ -295,6 +298,7 @@ class VideoRun:
                 tracker=pack(vars(self.predictor.tracker)),
             )
         )
+        self.saved = True
 
     def _network_frames(self) -> Iterator[np.ndarray]:
         """Frames as the network takes them, from those on that it has to see again."""

@@ -136,6 +136,18 @@ class TestInterrupted:
         assert [path.name for path in out.iterdir()] == [tool.SPOOL]
         return out
 
+    def test_before_anything_was_saved(
+        self, tool: ModuleType, files: Path, interrupted: Path
+    ) -> None:
+        out = interrupted.parent / 'early'
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            pytest.raises(SystemExit, match='before anything was saved'),
+        ):
+            patch.setattr(tool, 'track', _interrupt)
+            tool.main(arguments(files, 'frames', out, '--no-video'))
+        assert list(out.iterdir()) == []
+
     def test_goes_on(
         self, tool: ModuleType, files: Path, interrupted: Path, tmp_path: Path, capsys: Any
     ) -> None:
@@ -157,6 +169,11 @@ class TestInterrupted:
         tool.main([*command, '--restart'])
         about = json.loads((interrupted / 'video.json').read_text())
         assert about['videos'][0]['length'] == NUM_FRAMES // 2
+
+
+def _interrupt(items: Any, *_: Any) -> Any:
+    next(items)
+    raise KeyboardInterrupt
 
 
 def _started(generator: Any, args: tuple, kwargs: dict) -> Iterator[Any]:
@@ -187,7 +204,8 @@ class TestErrors:
 
     def test_no_frame_left(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
         command = arguments(files, 'v.mp4', tmp_path, '--start', '99')
-        self.expect(tool, command, 'no frame to use')
+        self.expect(tool, command, "video 'v' has no frame to use from frame 99;")
+        assert list(tmp_path.iterdir()) == []
 
     def test_wrong_range(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
         command = arguments(files, 'v.mp4', tmp_path, '--start', '3', '--end', '2')

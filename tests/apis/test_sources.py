@@ -88,6 +88,10 @@ class TestFrameRange:
         wanted = len(range(available)[start:end:every])
         assert FrameRange(start, end, every).count(available) == wanted
 
+    def test_in_words(self) -> None:
+        assert str(FrameRange()) == 'from frame 0'
+        assert str(FrameRange(3, 10, 2)) == 'from frame 3 to 9, every 2 frames'
+
     def test_unknown_length(self) -> None:
         assert FrameRange().count(None) is None
 
