@@ -260,3 +260,19 @@ def test_failed_run_is_told_and_keeps_no_other_from_running(
     assert '+ centre shift, seed 0: AP 0.300' in said.out
     assert 'seed 0: train.py failed' in said.err
     assert '1 of 2 runs failed' in said.err
+
+
+def test_rows_that_are_one_run_share_it(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The spatial pairs of table 4 are the second row of table 3; another seed is not."""
+    settings = ['--set', 'toyvis', '--out', str(tmp_path), '--max-iters', '9']
+    assert tool.main(['table4', *settings, '--rows', '2 spatial', '--seeds', '0']) == 0
+    faked.clear()
+    assert tool.main(['table3', *settings, '--rows', '+ pairs', '--seeds', '0', '1']) == 0
+    assert faked == ['train.py + pairs 1', 'test.py + pairs 1']
+    assert 'the run of table4, 2 spatial' in capsys.readouterr().out
+    shared = json.loads((tmp_path / 'table3_toyvis/pairs/seed_0/run.json').read_text())
+    assert (shared['study'], shared['row']) == ('table3', '+ pairs')
+    assert shared['run_as'] == 'table4, 2 spatial'
+    assert shared['metrics']['AP'] == 0.2

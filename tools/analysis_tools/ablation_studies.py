@@ -182,12 +182,12 @@ def _threshold(mode: str, value: float = 0.5) -> Options:
     return {'model.confidence': dict(type='ConfidenceSchedule', mode=mode, value=value)}
 
 
-def _pairs(neighbors: int, corr: bool | None = None, shift: bool | None = None) -> Options:
+def _pairs(neighbors: int, **switches: bool) -> Options:
+    """STPA alone; switches not given are on where their neighbours are used."""
     return {
         **_NO_PSEUDO,
         f'{_PAIR}.num_neighbors': neighbors,
-        f'{_PAIR}.use_patch_corr': corr,
-        f'{_PAIR}.use_center_shift': shift,
+        **{f'{_PAIR}.{name}': value for name, value in switches.items()},
     }
 
 
@@ -223,8 +223,16 @@ STUDIES = {
         'spatial < + temporal, colour < + patch correlation < + centre shift < + diagonals',
         (
             Row('2 spatial', _pairs(2), paper=_paper(41.1, 25.5)),
-            Row('2 + 3, colour', _pairs(5, corr=False, shift=False), paper=_paper(41.9, 26.2)),
-            Row('+ correlation', _pairs(5, corr=True, shift=False), paper=_paper(42.3, 25.0)),
+            Row(
+                '2 + 3, colour',
+                _pairs(5, use_patch_corr=False, use_center_shift=False),
+                paper=_paper(41.9, 26.2),
+            ),
+            Row(
+                '+ correlation',
+                _pairs(5, use_patch_corr=True, use_center_shift=False),
+                paper=_paper(42.3, 25.0),
+            ),
             Row('+ centre shift', _pairs(5), paper=_paper(42.6, 26.5)),
             Row('2 + 5, all', _pairs(7), paper=_paper(43.0, 26.9)),
         ),

@@ -1,8 +1,9 @@
 r"""Trains and scores the rows of a study, several seeds each, and draws table and plots.
 
 Each run is a training through ``tools/train.py`` and a test through ``tools/test.py``. It leaves
-``OUT/STUDY_SET/ROW/seed_S/run.json``; a run whose file is there is not run again, and one that was
-broken off goes on from its newest checkpoint. So the same command continues, adds seeds, or, with
+``OUT/STUDY_SET/ROW/seed_S/run.json``; a run whose file is there is not run again, nor is one that
+another row of a study in ``OUT`` shares, and one that was broken off goes on from its newest
+checkpoint. So the same command continues, adds seeds, or, with
 ``--report-only``, draws what there is.
 
 Example:
@@ -145,6 +146,12 @@ def execute(run: Run, threads: int) -> str:
         return f'{label}: there already'
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(cfg.pretty_text)
+    twin = _done_elsewhere(run, cfg)
+    if twin is not None:
+        record = json.loads(twin.read_text())
+        own = dict(study=run.study, row=run.row.name, options=dict(run.row.options))
+        write_json(run.result, {**record, **own, 'run_as': f'{record["study"]}, {record["row"]}'})
+        return f'{label}: the run of {record["study"]}, {record["row"]}'
     start = time.perf_counter()
     resume = ['--resume'] if (run.folder / 'last_checkpoint').is_file() else []
     _tool(run, threads, 'train.py', config, '--work-dir', run.folder, *resume)
@@ -157,6 +164,20 @@ def execute(run: Run, threads: int) -> str:
     metrics['mean_best_iou'] = mean_best_iou(_truth(cfg), results).mean
     write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
     return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+
+
+def _done_elsewhere(run: Run, cfg: Config) -> Path | None:
+    """The ``run.json`` of a row of this or another study that is the same run."""
+
+    def settings(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith('work_dir = ')]
+
+    out, wanted = run.folder.parents[2], settings(cfg.pretty_text)
+    for config in sorted(out.glob(f'*_{run.data}/*/seed_{run.seed}/row/config.py')):
+        result = config.parents[1] / 'run.json'
+        if result.is_file() and settings(config.read_text()) == wanted:
+            return result
+    return None
 
 
 def run_all(runs: Sequence[Run], jobs: int, threads: int) -> None:
