@@ -9,7 +9,7 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='FiniteOptimWrapper',
     constructor='StudentOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     # a matched key wins over norm_decay_mult; the norms of the R50 backbone are frozen anyway
     paramwise_cfg=dict(

@@ -13,7 +13,7 @@ _no_decay = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     type='FiniteOptimWrapper',
     constructor='StudentOptimWrapperConstructor',
-    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=0.01, norm_type=2),
     # a matched key wins over norm_decay_mult, so the norms of the backbone are listed
     paramwise_cfg=dict(
