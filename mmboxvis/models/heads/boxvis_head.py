@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -109,8 +110,9 @@ class BoxVISHead(BaseModule):
                 for i, layer in enumerate(self.transformer_decoder.layers)
             )
         )
-        # only the attention masks are made of these, and those have no gradient
-        embeds = features.mask_embeds.detach()
+        # only the attention masks are made of these, and those have no gradient; on the CPU
+        # each resizing would bring them into this order
+        embeds = features.mask_embeds.detach().contiguous(memory_format=torch.channels_last)
         resized = tuple(
             F.interpolate(embeds, level.shape[-2:], mode='bilinear', align_corners=False).flatten(2)
             for level in features.multi_scale

@@ -118,7 +118,7 @@ class _Columns:
         width: (M * L * P,) float, of the sample's level.
         height: the same.
         origin: (M * L * P,) int32, row of cell (0, 0) of its level and head in the first frame.
-        steps: (4, M * L * P) int32, rows from the upper left cell to each of the four.
+        steps: (M, 4, L * P) int32, rows from the upper left cell to each of the four.
         frame_rows: number of rows a frame.
     """
 
@@ -149,7 +149,7 @@ class _Columns:
             width.to(like.dtype),
             height.to(like.dtype),
             (start * num_heads + heads).int(),
-            (steps * num_heads).int(),
+            (steps * num_heads).int().unflatten(1, (num_heads, -1)).transpose(0, 1).contiguous(),
             sum(num_cells) * num_heads,
         )
 
@@ -168,7 +168,8 @@ class _Columns:
 
     def rows_in_bags(self, first: Tensor) -> Tensor:
         """Rows of all four corners, (F * Q * M, 4 * L * P)."""
-        return self.in_bags([first + step for step in self.steps])
+        upper_left = first.unflatten(2, (self.num_heads, 1, -1))
+        return (upper_left + self.steps).flatten(0, 2).flatten(1)
 
 
 def _corner_weights(x: Tensor, y: Tensor, weights: Tensor) -> tuple[Tensor, ...]:
