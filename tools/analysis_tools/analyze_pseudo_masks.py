@@ -174,13 +174,14 @@ def render(rows: Mapping[str, Figures]) -> Table:
 def plot(rows: Mapping[str, Figures], path: Path) -> None:
     """Draws the scores against the IoU, a panel a row; the file is written whole."""
     rows = {name: row for name, row in rows.items() if name != BOX}
-    figure = Figure(figsize=(3.2 * len(rows), 3.4), layout='constrained')
+    figure = Figure(figsize=(3.2 * len(rows), 3.7), layout='constrained')
     FigureCanvasAgg(figure)
     panels = np.atleast_1d(figure.subplots(1, len(rows), sharex=True, sharey=True))
     for panel, (name, row) in zip(panels, rows.items(), strict=True):
         panel.scatter(row.scores, row.ious, s=10, alpha=0.6, color='#2563a8', linewidths=0)
         panel.plot([0, 1], [0, 1], color='#9aa0a8', linewidth=0.8)
-        panel.set(title=name, xlabel='score', xlim=(0, 1), ylim=(0, 1), aspect='equal')
+        panel.set(xlabel='score', xlim=(0, 1), ylim=(0, 1), aspect='equal')
+        panel.set_title(name, fontsize=10)
     panels[0].set_ylabel('IoU with the true mask')
     with whole_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=110)
