@@ -13,6 +13,7 @@ import pytest
 from mmengine.config import Config
 
 from mmboxvis._cli import UsageError
+from mmboxvis.evaluation.functional import GroundTruth
 from mmboxvis.registry import MODELS
 from tests.test_analysis_tools import load
 
@@ -62,7 +63,8 @@ def faked(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(tool, '_tool', call)
     monkeypatch.setattr(tool, 'mean_best_iou', lambda *_: Quality())
-    monkeypatch.setattr(tool, '_truth', lambda _: None)  # the set is not drawn here
+    nothing = GroundTruth('', {}, {}, [])  # the set is not drawn here
+    monkeypatch.setattr(tool, '_truth', lambda _: nothing)
     return calls
 
 
@@ -276,3 +278,40 @@ def test_rows_that_are_one_run_share_it(
     assert (shared['study'], shared['row']) == ('table3', '+ pairs')
     assert shared['run_as'] == 'table4, 2 spatial'
     assert shared['metrics']['AP'] == 0.2
+
+
+def test_fast_objects(tool: ModuleType) -> None:
+    """By their own size: a small one is fast where a large one is slow; gaps are not ways."""
+    tracks = {
+        'slow': [[0, 0, 40, 40], [10, 0, 40, 40], [20, 0, 40, 40]],
+        'fast': [[0, 0, 4, 4], [6, 8, 4, 4], None],
+        'gap': [[0, 0, 4, 4], None, [90, 90, 4, 4]],
+        'still': [[5, 5, 9, 9]] * 3,
+        'once': [None, None, [1, 1, 4, 4]],
+    }
+    truth = GroundTruth('', {}, {}, [dict(id=k, bboxes=v) for k, v in tracks.items()])
+    assert tool._speed(tracks['slow']) == pytest.approx(0.25)
+    assert tool._speed(tracks['fast']) == pytest.approx(2.5)
+
+    def names(share: float) -> list[str]:
+        return [entry['id'] for entry in tool.fast_objects(truth, share).annotations]
+
+    assert names(1 / 3) == ['fast']
+    assert names(2 / 3) == ['slow', 'fast']
+    assert names(1) == ['slow', 'fast', 'still']
+    assert tool.fast_objects(GroundTruth('', {}, {}, [])).annotations == []
+
+
+def test_metric_that_an_older_run_lacks_has_no_column(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['table4', '--set', 'toyvis', '--out', str(tmp_path), '--rows', '2 spatial']
+    assert tool.main([*command, '--seeds', '0']) == 0
+    assert 'of the fast' in capsys.readouterr().out
+    path = tmp_path / 'table4_toyvis/2-spatial/seed_0/run.json'
+    record = json.loads(path.read_text())
+    del record['metrics']['fast_best_iou']
+    path.write_text(json.dumps(record))
+    assert tool.main([*command, '--seeds', '0']) == 0
+    shown = capsys.readouterr().out
+    assert 'of the fast' not in shown and 'mean IoU' in shown

@@ -16,7 +16,13 @@ from matplotlib.figure import Figure
 from mmboxvis._cli import UsageError
 from mmboxvis.files import whole_file
 
-METRICS = {'AP': 'AP', 'AP_50': 'AP50', 'AP_75': 'AP75', 'mean_best_iou': 'mean IoU'}
+METRICS = {
+    'AP': 'AP',
+    'AP_50': 'AP50',
+    'AP_75': 'AP75',
+    'mean_best_iou': 'mean IoU',
+    'fast_best_iou': 'of the fast',
+}
 _COLORS = ('#9aa5b1', '#6f9bd1', '#2563a8', '#2f8f5b', '#d1602b', '#8a4fa3')
 
 
@@ -58,6 +64,14 @@ def scores_of(runs: Sequence[dict[str, Any]], metric: str) -> Scores:
     return Scores(np.array([100 * run['metrics'][metric] for run in runs]))
 
 
+def known_metrics(by_row: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
+    """Those of :data:`METRICS` that all runs have; older ones lack some."""
+    runs = [run for found in by_row.values() for run in found]
+    return {
+        key: title for key, title in METRICS.items() if all(key in run['metrics'] for run in runs)
+    }
+
+
 def write_report(study: Study, folder: Path) -> str:
     """Writes ``table.md``, ``bars.png`` and, if losses were logged, ``curves.png``.
 
@@ -87,14 +101,15 @@ def write_report(study: Study, folder: Path) -> str:
 
 def _table(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> str:
     papers = list(dict.fromkeys(name for row in study.rows for name in row.paper))
-    header = ['row', 'seeds', 'steps', *METRICS.values(), *(f'paper {name}' for name in papers)]
+    metrics = known_metrics(by_row)
+    header = ['row', 'seeds', 'steps', *metrics.values(), *(f'paper {name}' for name in papers)]
     lines = [header, ['---'] * len(header)]
     for row in study.rows:
         runs = by_row.get(row.name)
         if runs is None:
             continue
         steps = '/'.join(str(n) for n in sorted({run['max_iters'] for run in runs}))
-        values = [str(scores_of(runs, metric)) for metric in METRICS]
+        values = [str(scores_of(runs, metric)) for metric in metrics]
         paper = [f'{row.paper[name]:.1f}' if name in row.paper else '' for name in papers]
         lines.append([row.name, str(len(runs)), steps, *values, *paper])
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
@@ -109,10 +124,10 @@ def _figure(study: Study, size: tuple[float, float]) -> Figure:
 
 def _bars(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> Figure:
     """Mean of each metric with its standard error, and a dot for each seed."""
-    figure = _figure(study, (10.5, 1.6 + 0.42 * len(by_row)))
-    names = list(by_row)
-    for index, (metric, title) in enumerate(METRICS.items()):
-        panel = figure.add_subplot(1, len(METRICS), index + 1)
+    figure = _figure(study, (12.5, 1.6 + 0.42 * len(by_row)))
+    names, metrics = list(by_row), known_metrics(by_row)
+    for index, (metric, title) in enumerate(metrics.items()):
+        panel = figure.add_subplot(1, len(metrics), index + 1)
         for y, name in enumerate(names):
             scores = scores_of(by_row[name], metric)
             color = _COLORS[y % len(_COLORS)]
