@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -32,8 +33,9 @@ def make_dataset(*clips: Instances, masks: bool = True) -> list[dict]:
 def test_no_instance(tool: ModuleType) -> None:
     nothing = torch.zeros(0, 3, 8, 8)
     assert len(tool.Figures.of(nothing, torch.zeros(0), nothing).ious) == 0
-    [rows] = tool.compare(make_boxvis(), make_dataset({}), [0], [5.0])
-    assert {len(row.ious) for row in rows.values()} == {0}
+    [clip] = tool.compare(make_boxvis(), make_dataset({}), [0], [5.0])
+    assert {len(row.ious) for row in clip.figures().values()} == {0}
+    assert clip.pictures('abcd')[tool.TRUE].shape[2] == 3
 
 
 def test_figures_by_hand(tool: ModuleType) -> None:
@@ -55,13 +57,18 @@ def test_rows_of_a_clip(tool: ModuleType) -> None:
     model = make_boxvis()
     clips = list(tool.compare(model, make_dataset(TWO_OBJECTS, TWO_OBJECTS), [1, 0], [2.0, 5.0]))
     assert len(clips) == 2
-    for rows in clips:
+    for clip in clips:
+        rows = clip.figures()
         assert list(rows) == [tool.BOX, tool.TAKEN, 'refined, theta 2', 'refined, theta 5']
         assert rows[tool.BOX].ious.tolist() == [1, 1]
         for name in ('refined, theta 2', 'refined, theta 5'):
             assert torch.equal(rows[name].scores, rows[tool.TAKEN].scores)
             assert not torch.equal(rows[name].ious, rows[tool.TAKEN].ious)
         assert (rows[tool.TAKEN].ious < 1).all()
+        drawn = clip.pictures('abcd')
+        assert list(drawn) == [*rows, tool.TRUE]
+        assert np.array_equal(drawn[tool.BOX], drawn[tool.TRUE])
+        assert not np.array_equal(drawn[tool.BOX], drawn[tool.TAKEN])
 
 
 def test_clips_without_masks(tool: ModuleType) -> None:

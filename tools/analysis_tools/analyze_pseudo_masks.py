@@ -1,7 +1,7 @@
 r"""Compares a teacher's pseudo masks, as they are and refined, with true masks.
 
     python tools/analysis_tools/analyze_pseudo_masks.py CONFIG CKPT --truth TWIN_CONFIG \
-        --thetas 2 5 10 --plot scores.png
+        --thetas 2 5 10 --plot scores.png --sheet masks.png
 
 TWIN_CONFIG gives training clips with masks, as the pixel-supervised twins' configs do; the masks
 only judge. An instance counts once a clip, by the IoU of its pseudo mask over all frames. The
@@ -37,9 +37,12 @@ from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.models.task_modules import PseudoMaskGenerator
 from mmboxvis.models.vis import BoxVIS
 from mmboxvis.registry import DATASETS, MODELS
-from mmboxvis.structures import ClipTargets, PseudoMasks
+from mmboxvis.structures import ClipTargets
+from mmboxvis.visualization.overlay import draw_tracks
+from mmboxvis.visualization.sheet import contact_sheet
 
-BOX, TAKEN = 'filled box', 'as they are'
+BOX, TAKEN, TRUE = 'filled box', 'as they are', 'true masks'
+SHEET_CLIPS = 5
 LEVELS = (0.5, 0.7, 0.9)
 
 
@@ -74,6 +77,40 @@ class Figures:
         return cls(*(torch.cat(column) for column in columns))
 
 
+@dataclass(frozen=True)
+class Clip:
+    """Pseudo masks of a clip in all ways.
+
+    Attributes:
+        rgb: (T, 3, H, W), 0-255.
+        masks: by row of the table, (N, T, H, W) in [0, 1].
+        scores: (N,), the teacher's.
+        truth: (N, T, H, W).
+        labels: (N,) int64.
+    """
+
+    rgb: Tensor
+    masks: Mapping[str, Tensor]
+    scores: Tensor
+    truth: Tensor
+    labels: Tensor
+
+    def figures(self) -> dict[str, Figures]:
+        """By row of the table."""
+        scores = {name: self.scores for name in self.masks} | {BOX: torch.ones_like(self.scores)}
+        return {name: Figures.of(self.masks[name], scores[name], self.truth) for name in self.masks}
+
+    def pictures(self, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+        """The frame in the middle with each row's masks, and with the true ones."""
+        t = len(self.rgb) // 2
+        frame = self.rgb[t].flip(0).permute(1, 2, 0).byte().numpy()
+        said = dict(labels=self.labels.numpy(), class_names=class_names)
+        return {
+            name: draw_tracks(frame, masks=(masks[:, t] > 0.5).numpy(), **said)
+            for name, masks in (self.masks | {TRUE: self.truth}).items()
+        }
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
@@ -92,6 +129,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--num', type=int, default=60, help='clips (default: 60)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--plot', type=Path, help='draw scores against IoU')
+    parser.add_argument(
+        '--sheet', type=Path, help=f'draw the masks in {SHEET_CLIPS} clips that have any'
+    )
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
     return parser.parse_args(argv)
 
@@ -123,8 +163,8 @@ def make_generators(model: BoxVIS, thetas: Sequence[float]) -> dict[str, PseudoM
 @torch.no_grad()
 def compare(
     model: BoxVIS, dataset: Sequence, indices: Sequence[int], thetas: Sequence[float]
-) -> Iterator[dict[str, Figures]]:
-    """Yields the figures of one clip after another, by row of the table.
+) -> Iterator[Clip]:
+    """Yields one clip after another.
 
     Raises:
         ValueError: if clips come without masks.
@@ -139,22 +179,17 @@ def compare(
         if targets.masks is None:
             raise ValueError('--truth loads no masks; take the config of a pixel-supervised twin')
         prediction = model.teacher(batch['inputs'], last_only=True)[-1]
-        lab, truth = rgb_to_lab(rgb), targets.masks
-        pseudo: dict[str, PseudoMasks] = {
-            name: generator(
+        lab, pseudo = rgb_to_lab(rgb), {}
+        for name, generator in generators.items():
+            pseudo[name] = generator(
                 prediction.cls_logits[0],
                 prediction.mask_logits[0],
                 targets.labels,
                 targets.box_masks,
                 lab,
             )
-            for name, generator in generators.items()
-        }
-        ones = torch.ones(len(targets))
-        figures = {BOX: Figures.of(targets.box_masks, ones, truth)}
-        yield figures | {
-            name: Figures.of(found.masks, found.scores, truth) for name, found in pseudo.items()
-        }
+        masks = {BOX: targets.box_masks} | {name: found.masks for name, found in pseudo.items()}
+        yield Clip(rgb, masks, pseudo[TAKEN].scores, targets.masks, targets.labels)
 
 
 def render(rows: Mapping[str, Figures]) -> Table:
@@ -200,8 +235,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         np.random.seed(args.seed)
         number = min(args.num, len(dataset))
         indices = np.random.default_rng(args.seed).choice(len(dataset), number, replace=False)
-        clips = list(track(compare(model, dataset, indices, args.thetas), 'clips', total=number))
-        rows = {name: Figures.join([clip[name] for clip in clips]) for name in clips[0]}
+        figures, pictures = [], []
+        for clip in track(compare(model, dataset, indices, args.thetas), 'clips', total=number):
+            figures.append(clip.figures())
+            if args.sheet is not None and len(clip.truth) and len(pictures) < SHEET_CLIPS:
+                pictures.append(clip.pictures(dataset.metainfo['classes']))
+        rows = {name: Figures.join([of_clip[name] for of_clip in figures]) for name in figures[0]}
         if not len(rows[BOX].ious):
             raise ValueError(f'no instance is visible in {number} clips; take more with --num')
     except (OSError, ValueError) as error:
@@ -210,6 +249,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.plot is not None:
         plot(rows, args.plot)
         print(f'Wrote {args.plot}')
+    if args.sheet is not None:
+        names = list(pictures[0])
+        contact_sheet(
+            [[each[name] for each in pictures] for name in names], titles=names, path=args.sheet
+        )
+        print(f'Wrote {args.sheet}')
     return 0
 
 
