@@ -13,9 +13,3 @@ model['box_centers'] = True
 # small frames are sharp: neighbours differ more in colour than in a frame of 640 pixels, and the
 # paper's 0.3 keeps few pairs (tools/analysis_tools/analyze_pairs.py); borders are as far apart
 model['criterion']['loss_pair'].update(loss_weight=2.0, color_thr=0.1, dilation=2)
-# masks bulge where a box leaves room, and a teacher hands that on: its masks are drawn to the
-# colours of the frame first, and are then worth as much as true ones (docs/en/learning.md)
-model['pseudo_masks']['refine'] = dict(type='AffinityRefinement', theta=5.0)
-model['criterion']['loss_pseudo'].update(
-    mask_weight=5.0, dice_weight=5.0, importance_sample_ratio=0.75
-)
