@@ -57,7 +57,7 @@ def test_equals_the_plain_way(num_steps: int, dilation: int) -> None:
     boxes[0, :, 1:4, :5] = 1
     boxes[1, 1] = 1
     options = dict(num_steps=num_steps, dilation=dilation, theta=3.0, own_weight=0.25)
-    refined = AffinityRefinement(stride=1, **options)(logits, lab, boxes)
+    refined = AffinityRefinement(stride=1, min_share=0, **options)(logits, lab, boxes)
     torch.testing.assert_close(refined, plain(logits.sigmoid(), lab, boxes, **options))
 
 
@@ -88,6 +88,21 @@ def test_background_flows_in_from_the_edge_of_the_box() -> None:
     true = triangle[0, 0] > 0.5
     assert (found & true).sum() / (found | true).sum() > 0.9
     assert triangle.sum() / box.sum() < 0.55
+
+
+def test_a_mask_that_would_vanish_in_a_frame_stays_there() -> None:
+    """In the first frame all is of one colour, in the second the object has its own."""
+    lab, box, triangle = make_triangle()
+    lab = torch.cat([torch.full_like(lab, 50.0), lab])
+    logits = 4 * F.interpolate(triangle, (16, 16), mode='area').expand(-1, 2, -1, -1) - 2
+    boxes = box.expand(-1, 2, -1, -1)
+    own = F.interpolate(logits, (32, 32), mode='bilinear').sigmoid()
+    own = own * F.interpolate(boxes, (32, 32), mode='area').ceil()
+    emptied = AffinityRefinement(min_share=0)(logits, lab, boxes)
+    assert (emptied[0, 0] > 0.5).sum() < 0.5 * (own[0, 0] > 0.5).sum()
+    kept = AffinityRefinement()(logits, lab, boxes)
+    torch.testing.assert_close(kept[0, 0], own[0, 0])
+    assert torch.equal(kept[0, 1], emptied[0, 1])
 
 
 def test_a_hole_is_filled_and_the_border_stays() -> None:
@@ -134,7 +149,8 @@ def test_pseudo_masks_are_refined_and_their_scores_stay() -> None:
     arguments = (cls_logits, mask_logits, torch.tensor([1]), boxes)
     lab = torch.zeros(2, 3, 32, 32)
     taken = PseudoMaskGenerator()(*arguments)
-    refined = PseudoMaskGenerator(refine=dict(type='AffinityRefinement'))(*arguments, lab)
+    refine = dict(type='AffinityRefinement', min_share=0)
+    refined = PseudoMaskGenerator(refine=refine)(*arguments, lab)
     assert torch.equal(refined.scores, taken.scores)
     assert refined.masks.std() < 0.5 * taken.masks.std()
     with pytest.raises(ValueError, match='pass lab'):
@@ -152,3 +168,5 @@ def test_in_the_model_without_a_pairwise_loss() -> None:
 def test_out_of_range(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         AffinityRefinement(**{name: 0})
+    with pytest.raises(ValueError, match='min_share'):
+        AffinityRefinement(min_share=1.5)

@@ -22,6 +22,9 @@ class AffinityRefinement:
 
     Masks are predicted at a quarter of the frame's size; borders are found at ``1 / stride`` of it.
 
+    Where a background has the colour of the object, what flows in would flow on through it: a mask
+    that would lose too much of its area in a frame stays as it is there.
+
     Args:
         num_steps: how often; a value travels ``num_steps * dilation`` cells.
         dilation: distance of the neighbours in cells.
@@ -29,9 +32,10 @@ class AffinityRefinement:
         theta: colour distance at which the similarity has fallen to 1/e; 2 as in the pairwise loss.
             Larger ones smooth textures, and cross faint borders.
         own_weight: of the teacher's value; a neighbour of equal colour has 1.
+        min_share: of a mask's area above 0.5 in its box that has to be left, in [0, 1].
 
     Raises:
-        ValueError: if one of them is not positive.
+        ValueError: if one of them is out of range.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class AffinityRefinement:
         stride: int = 2,
         theta: float = 2.0,
         own_weight: float = 0.02,
+        min_share: float = 0.5,
     ) -> None:
         options = dict(
             num_steps=num_steps,
@@ -52,11 +57,14 @@ class AffinityRefinement:
         wrong = {name: value for name, value in options.items() if value <= 0}
         if wrong:
             raise ValueError(f'options of AffinityRefinement must be positive, not {wrong}')
+        if not 0 <= min_share <= 1:
+            raise ValueError(f'min_share must lie in [0, 1], not {min_share}')
         self.num_steps = num_steps
         self.dilation = dilation
         self.stride = stride
         self.theta = theta
         self.own_weight = own_weight
+        self.min_share = min_share
 
     @torch.no_grad()
     def __call__(self, mask_logits: Tensor, lab: Tensor, box_masks: Tensor) -> Tensor:
@@ -91,7 +99,8 @@ class AffinityRefinement:
                 for neighbor, weight in zip(self._around(refined), weights):
                     after.addcmul_(neighbor, weight)
                 refined = after.mul_(boxes)
-        return refined
+            left, before = ((masks > 0.5).sum((-2, -1)) for masks in (refined, own))
+            return refined.where((left >= self.min_share * before)[..., None, None], own)
 
     def _neighbor_weights(self, colors: Tensor) -> list[Tensor]:
         """Eight of (T, h', w'); 0 for neighbours outside of the frame."""
