@@ -7,30 +7,14 @@ be submitted; nothing is scored here.
 from mmengine.config import read_base
 
 with read_base():
-    from .pipelines import *
+    from .ytvis21_official import *
 
-data_root = 'data'
-
-test_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    sampler=video_sampler,
-    dataset=dict(
-        # maps the 40 classes of BVISD back to the categories of the file
-        type='BVISD',
-        ytvis=dict(
-            version='2022',
-            data_root=data_root,
-            ann_file='ytvis_2022/valid/instances.json',
-            img_root='ytvis_2022/valid/JPEGImages',
-            test_mode=True,
-            pipeline=test_pipeline_360,
-        ),
-    ),
+test_dataloader['dataset']['ytvis'].update(
+    version='2022',
+    ann_file='ytvis_2022/valid/instances.json',
+    img_root='ytvis_2022/valid/JPEGImages',
 )
-test_evaluator = dict(
-    type='VISMetric',
+test_evaluator.update(
     ann_file=f'{data_root}/ytvis_2022/valid/instances.json',
-    format_only=True,
     outfile_prefix='work_dirs/ytvis22_official/results',
 )
