@@ -25,6 +25,7 @@ class DataSet:
         pretrained_pixels: the second on a pretrained backbone.
         folds: changes that choose the videos to train and to score on. The run of seed s is that
             of fold s modulo their number.
+        as_in_paper: changes that take back what ``boxes`` has beyond the paper and rows are about.
     """
 
     boxes: str
@@ -32,6 +33,7 @@ class DataSet:
     pretrained_boxes: str | None = None
     pretrained_pixels: str | None = None
     folds: tuple[Options, ...] = ()
+    as_in_paper: Options = field(default_factory=dict)
 
     def config(self, row: Row) -> str | None:
         """Path of the config that a row starts from; ``None`` where this set has none."""
@@ -39,9 +41,10 @@ class DataSet:
             return self.pretrained_pixels if row.pixels else self.pretrained_boxes
         return self.pixels if row.pixels else self.boxes
 
-    def fold(self, seed: int) -> Options:
-        """Changes to the config for the run of this seed."""
-        return self.folds[seed % len(self.folds)] if self.folds else {}
+    def changes(self, row: Row, seed: int) -> Options:
+        """To the config, for the run of a row with this seed."""
+        fold = self.folds[seed % len(self.folds)] if self.folds else {}
+        return {**({} if row.pixels else self.as_in_paper), **fold, **row.options}
 
 
 @dataclass(frozen=True)
@@ -124,9 +127,19 @@ _DAVIS = DataSet(
     'configs/baselines/mask2former-vis_effnet-lite0_davis-mini.py',
 )
 
+_PSEUDO = 'model.criterion.loss_pseudo'
+
 SETS = {
     'toyvis': DataSet(
-        'configs/boxvis/boxvis_tiny_toyvis.py', 'configs/baselines/mask2former-vis_tiny_toyvis.py'
+        'configs/boxvis/boxvis_tiny_toyvis.py',
+        'configs/baselines/mask2former-vis_tiny_toyvis.py',
+        # the teacher's masks as they are, and their weights
+        as_in_paper={
+            'model.pseudo_masks.refine': None,
+            f'{_PSEUDO}.mask_weight': 2.5,
+            f'{_PSEUDO}.dice_weight': 2.5,
+            f'{_PSEUDO}.importance_sample_ratio': 0.5,
+        },
     ),
     'toyvis-hard': DataSet(
         'configs/boxvis/boxvis_tiny_toyvis-hard.py',
@@ -151,18 +164,7 @@ _NO_PSEUDO: Options = {
 }
 _WITHIN_FRAMES: Options = {f'{_PAIR}.num_neighbors': 2}
 
-_PSEUDO = 'model.criterion.loss_pseudo'
-# the teacher's masks as they are, and their weights in the paper
-_TAKEN: Options = {
-    'model.pseudo_masks.refine': None,
-    f'{_PSEUDO}.mask_weight': 2.5,
-    f'{_PSEUDO}.dice_weight': 2.5,
-    f'{_PSEUDO}.importance_sample_ratio': 0.5,
-}
-_REFINED: Options = {
-    **_TAKEN,
-    'model.pseudo_masks.refine': dict(type='AffinityRefinement', theta=5.0),
-}
+_REFINED: Options = {'model.pseudo_masks.refine': dict(type='AffinityRefinement', theta=5.0)}
 # ... and weighed and sampled like true masks
 _RELIED_ON: Options = {
     **_REFINED,
@@ -208,12 +210,12 @@ STUDIES = {
             Row('+ pairs', {**_NO_PSEUDO, **_WITHIN_FRAMES}, paper=_paper(39.3, 22.1)),
             Row(
                 '+ pseudo masks',
-                {**_TAKEN, **_WITHIN_FRAMES, **_threshold('constant')},
+                {**_WITHIN_FRAMES, **_threshold('constant')},
                 paper=_paper(40.5, 23.3),
             ),
             Row(
                 '+ dynamic threshold',
-                {**_TAKEN, **_WITHIN_FRAMES, **_threshold('rising')},
+                {**_WITHIN_FRAMES, **_threshold('rising')},
                 paper=_paper(41.2, 23.9),
             ),
         ),
@@ -254,8 +256,8 @@ STUDIES = {
         'Boxes against masks (Tables 3, 5 and 6)',
         'baseline from boxes < BoxVIS from boxes, close to the twin from masks',
         (
-            Row('M2F-VIS-box', {**_TAKEN, **_WITHIN_FRAMES}, paper=_paper(41.2, 23.9)),
-            Row('BoxVIS', _TAKEN, paper=_paper(42.8, 26.2)),
+            Row('M2F-VIS-box', {**_WITHIN_FRAMES}, paper=_paper(41.2, 23.9)),
+            Row('BoxVIS', paper=_paper(42.8, 26.2)),
             Row('BoxVIS, refined pseudo masks', _RELIED_ON),
             Row('M2F-VIS, masks', pixels=True, paper={'YTVIS21': 43.2}),
         ),
@@ -265,11 +267,11 @@ STUDIES = {
         'paper: falling threshold; released program: rising; see docs/en/paper_vs_code.md, row 2',
         (
             Row('none', _NO_PSEUDO),
-            Row('rising, 0.5 to 0.88', {**_TAKEN, **_threshold('rising')}),
-            Row('falling, 0.88 to 0.5', {**_TAKEN, **_threshold('falling')}),
-            Row('above 0.5', {**_TAKEN, **_threshold('constant')}),
-            Row('above 0.3', {**_TAKEN, **_threshold('constant', 0.3)}),
-            Row('weighed by score', {**_TAKEN, **_WEIGHED}),
+            Row('rising, 0.5 to 0.88', _threshold('rising')),
+            Row('falling, 0.88 to 0.5', _threshold('falling')),
+            Row('above 0.5', _threshold('constant')),
+            Row('above 0.3', _threshold('constant', 0.3)),
+            Row('weighed by score', _WEIGHED),
         ),
     ),
     'pretrained': Study(
@@ -291,15 +293,15 @@ STUDIES = {
         'Beyond the paper, one at a time',
         'nothing is claimed; what wins over three seeds may become a default',
         (
-            Row('BoxVIS', _TAKEN),
-            Row('matched patches', {**_TAKEN, _PAIR: dict(_MATCHED)}),
-            Row('weighed pseudo masks', {**_TAKEN, **_WEIGHED}),
+            Row('BoxVIS'),
+            Row('matched patches', {_PAIR: dict(_MATCHED)}),
+            Row('weighed pseudo masks', _WEIGHED),
             Row('refined pseudo masks', _REFINED),
             Row('refined pseudo masks, weighed like true ones', _RELIED_ON),
-            Row('outside of boxes known', {**_TAKEN, f'{_PAIR}.anchor_outside': True}),
-            Row('boxes filled by centres', {**_TAKEN, 'model.box_centers': True}),
-            Row('pair warm-up', {**_TAKEN, 'model.pair_warmup': 0.3}),
-            Row('jittered student', {**_TAKEN, 'model.student_view': dict(type='ColorJitter')}),
+            Row('outside of boxes known', {f'{_PAIR}.anchor_outside': True}),
+            Row('boxes filled by centres', {'model.box_centers': True}),
+            Row('pair warm-up', {'model.pair_warmup': 0.3}),
+            Row('jittered student', {'model.student_view': dict(type='ColorJitter')}),
         ),
     ),
 }

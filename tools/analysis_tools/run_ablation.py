@@ -71,8 +71,8 @@ class Run:
         if source is None:
             raise UsageError(f'the set {self.data} has no config for the row {self.row.name!r}')
         cfg = Config.fromfile(ROOT / source)
-        fold = SETS[self.data].fold(self.seed)
-        cfg.merge_from_dict({**fold, **self.row.options, 'randomness.seed': self.seed})
+        changes = SETS[self.data].changes(self.row, self.seed)
+        cfg.merge_from_dict({**changes, 'randomness.seed': self.seed})
         if self.max_iters is not None:
             cfg.merge_from_dict(schedule_options(cfg, self.max_iters))
         cfg.work_dir = str(self.folder)
