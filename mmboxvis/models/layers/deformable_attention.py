@@ -153,6 +153,11 @@ class _Columns:
             sum(num_cells) * num_heads,
         )
 
+    @property
+    def per_head(self) -> int:
+        """L * P, samples of a query and head."""
+        return self.steps.shape[2]
+
     def first_rows(self, x_low: Tensor, y_low: Tensor) -> Tensor:
         """Row of the upper left of the four cells around each sample, (F, Q, M * L * P) int32."""
         # whole numbers are exact in float32 as long as a frame has fewer than 2 ** 24 of them
@@ -163,7 +168,7 @@ class _Columns:
 
     def in_bags(self, corners: Sequence[Tensor]) -> Tensor:
         """Four of (F, Q, M * L * P), joined in the order of the bags."""
-        apart = [corner.view(-1, self.origin.numel() // self.num_heads) for corner in corners]
+        apart = [corner.view(-1, self.per_head) for corner in corners]
         return torch.stack(apart, 1).flatten(1)
 
     def rows_in_bags(self, first: Tensor) -> Tensor:
@@ -272,7 +277,7 @@ def _grad_values(
         ),
         out_int32=True,
     )
-    bags = (order // (len(columns.origin) // num_heads)).int()
+    bags = (order // columns.per_head).int()
     corners = _corner_weights(*(values.flatten()[order] for values in (x, y, weights)))
     sums = [
         F.embedding_bag(bags, grad, starts, per_sample_weights=corner, mode='sum')
@@ -383,7 +388,7 @@ class FusedDeformableAttention(MultiScaleDeformableAttention):
         weight, bias = self.sampling_offsets.weight, self.sampling_offsets.bias
         # offsets of a cell's width, x and y in turn; apart they are contiguous
         x, y = (
-            (F.linear(query, weight[i::2], bias[i::2]).unflatten(-1, (self.num_heads, -1)))
+            F.linear(query, weight[i::2], bias[i::2]).unflatten(-1, (self.num_heads, -1))
             + origin[..., i]
             for i in (0, 1)
         )
