@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,10 +43,11 @@ def fake_tool(run: Any, _: int, name: str, *arguments: Any) -> None:
         (log / 'scalars.json').write_text('\n'.join(map(json.dumps, records)))
         return
     score = scores.get(run.row.name, 0.25) + 0.01 * run.seed
-    (run.folder / 'metrics.json').write_text(
-        json.dumps(dict.fromkeys(('AP', 'AP_50', 'AP_75'), score))
-    )
-    (run.folder / 'results.json').write_text('[]')
+    outputs = dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    if arguments[0].stem != 'config':
+        score += 0.4  # of a further test set
+    outputs['--metrics-out'].write_text(json.dumps(dict.fromkeys(('AP', 'AP_50', 'AP_75'), score)))
+    outputs['--out'].write_text('[]')
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def faked(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize('study', STUDIES)
 def test_rows_change_what_they_name(tool: ModuleType, study: str, tmp_path: Path) -> None:
     args = tool.parse_args([study, '--set', 'toyvis', '--seeds', '3', '--out', str(tmp_path)])
-    runs = tool.plan(args)
+    runs = [replace(run, folder=tmp_path) for run in tool.plan(args)]
     texts = [run.config().pretty_text for run in runs]
     assert len(set(texts)) == len(runs), 'two rows are the same'
     for run, text in zip(runs, texts):
@@ -123,6 +125,9 @@ def test_folds_score_what_they_did_not_train_on(
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             assert evaluator.videos == test and evaluator.class_agnostic
         assert cfg.val_dataloader.dataset.videos == test
+        if study == 'table5':
+            assert cfg.more_tests.seen.dataset.videos == train
+            assert cfg.more_tests.seen.evaluator.videos == train
         held.append(sorted(test))
     rows = len(held) // 4
     assert len({name for videos in held[: 3 * rows] for name in videos}) == 9
@@ -151,6 +156,24 @@ def test_rows_that_a_set_cannot_run_are_told(
     assert "toyvis has no config for the row 'pretrained, boxes'" in capsys.readouterr().err
     assert tool.main(['table5', '--set', 'toyvis', '--out', str(tmp_path)]) == 1
     assert 'table5 runs on --set mix_folds, not toyvis' in capsys.readouterr().err
+
+
+def test_further_sets_are_scored(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mix is scored on what it left out, on what it has seen and on drawn videos."""
+    command = ['table5', '--set', 'mix_folds', '--out', str(tmp_path), '--seeds', '0']
+    assert tool.main([*command, '--rows', '1 : 0 : 0']) == 0
+    assert faked == ['train.py 1 : 0 : 0 0', *['test.py 1 : 0 : 0 0'] * 3]
+    table = capsys.readouterr().out
+    assert '| seen: AP | seen: mean IoU | toyvis: AP | toyvis: mean IoU |' in table
+    assert '| 25.0 | 25.0 | 25.0 | 50.0 | 50.0 | 65.0 | 50.0 | 65.0 | 50.0 |' in table
+    folder = tmp_path / 'table5_mix_folds/1-0-0/seed_0'
+    tested = [Config.fromfile(folder / f'row/{name}.py') for name in ('config', 'seen', 'toyvis')]
+    videos = [cfg.test_dataloader.dataset.get('videos') for cfg in tested]
+    assert [cfg.test_evaluator.get('videos') for cfg in tested] == videos
+    assert (len(videos[0]), len(videos[1]), videos[2]) == (3, 6, None)
+    assert tested[2].test_dataloader.dataset.type == 'ToyVIS'
 
 
 def test_unknown_row_is_named(tool: ModuleType, tmp_path: Path) -> None:

@@ -65,11 +65,18 @@ def scores_of(runs: Sequence[dict[str, Any]], metric: str) -> Scores:
 
 
 def known_metrics(by_row: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
-    """Those of :data:`METRICS` that all runs have; older ones lack some."""
-    runs = [run for found in by_row.values() for run in found]
-    return {
-        key: title for key, title in METRICS.items() if all(key in run['metrics'] for run in runs)
+    """Those of :data:`METRICS` that all runs have; older ones lack some.
+
+    Of each further test set, AP and mean IoU follow.
+    """
+    runs = [run['metrics'] for found in by_row.values() for run in found]
+    further = dict.fromkeys(key.split('/')[0] for key in runs[0] if '/' in key)
+    titles = METRICS | {
+        f'{name}/{key}': f'{name}: {METRICS[key]}'
+        for name in further
+        for key in ('AP', 'mean_best_iou')
     }
+    return {key: title for key, title in titles.items() if all(key in run for run in runs)}
 
 
 def write_report(study: Study, folder: Path) -> str:
@@ -124,8 +131,8 @@ def _figure(study: Study, size: tuple[float, float]) -> Figure:
 
 def _bars(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> Figure:
     """Mean of each metric with its standard error, and a dot for each seed."""
-    figure = _figure(study, (12.5, 1.6 + 0.42 * len(by_row)))
     names, metrics = list(by_row), known_metrics(by_row)
+    figure = _figure(study, (2.5 * len(metrics), 1.6 + 0.42 * len(by_row)))
     for index, (metric, title) in enumerate(metrics.items()):
         panel = figure.add_subplot(1, len(metrics), index + 1)
         for y, name in enumerate(names):

@@ -92,11 +92,18 @@ _DAVIS_FOLDS = (
 
 
 def _videos(train: Sequence[str], test: Sequence[str], *, of_mix: bool = False) -> Options:
-    """Trains on some videos and scores on others; of a mix, the first set is that of the videos."""
+    """Trains on some videos and scores on others.
+
+    Of a mix, the first set is that of the videos, and those it trains on are scored besides.
+    """
     trained = 'train_dataloader.dataset.datasets.0' if of_mix else 'train_dataloader.dataset'
     scored = ('val_dataloader.dataset', 'test_dataloader.dataset')
     evaluators = ('val_evaluator', 'test_evaluator')
-    chosen = {trained: train, **dict.fromkeys((*scored, *evaluators), test)}
+    seen = ('more_tests.seen.dataset', 'more_tests.seen.evaluator') if of_mix else ()
+    chosen = {
+        **dict.fromkeys((trained, *seen), train),
+        **dict.fromkeys((*scored, *evaluators), test),
+    }
     return {f'{where}.videos': list(names) for where, names in chosen.items()}
 
 
@@ -151,7 +158,7 @@ SETS = {
         _DAVIS, folds=tuple({**_ONE_CLASS, **_videos(*split)} for split in _DAVIS_SPLITS)
     ),
     'mix_folds': DataSet(
-        'configs/ablations/table5-small_effnet-lite0_davis-mini.py',
+        'configs/ablations/table5-small_tiny.py',
         folds=tuple(_videos(*split, of_mix=True) for split in _DAVIS_SPLITS),
     ),
 }
@@ -299,7 +306,8 @@ STUDIES = {
             Row('refined pseudo masks', _REFINED),
             Row('refined pseudo masks, weighed like true ones', _RELIED_ON),
             Row('outside of boxes known', {f'{_PAIR}.anchor_outside': True}),
-            Row('boxes filled by centres', {'model.box_centers': True}),
+            # only the configs of drawn videos fill by the centres of pixels
+            Row('boxes filled as in the paper', {'model.box_centers': False}),
             Row('pair warm-up', {'model.pair_warmup': 0.3}),
             Row('jittered student', {'model.student_view': dict(type='ColorJitter')}),
         ),

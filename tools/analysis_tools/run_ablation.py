@@ -10,6 +10,8 @@ Example:
     python tools/analysis_tools/run_ablation.py table4 --set toyvis-hard --seeds 0 1 2 --jobs 2
 
 On the sets of folds, which leave videos out of training to score on them, the seed s runs fold s.
+A config may name further sets to score on in ``more_tests``, each with its ``dataset`` and
+``evaluator``.
 """
 
 from __future__ import annotations
@@ -159,15 +161,43 @@ def execute(run: Run, threads: int) -> str:
     _tool(run, threads, 'train.py', config, '--work-dir', run.folder, *resume)
     seconds = time.perf_counter() - start
     checkpoint = (run.folder / 'last_checkpoint').read_text().strip()
-    results = run.folder / 'results.json'
-    outputs = ('--out', results, '--metrics-out', run.folder / 'metrics.json')
-    _tool(run, threads, 'test.py', config, checkpoint, '--work-dir', run.folder / 'test', *outputs)
-    metrics = json.loads((run.folder / 'metrics.json').read_text())
+    metrics = _score(run, cfg, config, checkpoint, threads)
+    for name, test in cfg.get('more_tests', {}).items():
+        cfg.test_dataloader.dataset, cfg.test_evaluator = test.dataset, test.evaluator
+        config = run.folder / 'row' / f'{name}.py'
+        config.write_text(cfg.pretty_text)
+        scores = _score(run, cfg, config, checkpoint, threads, name)
+        metrics.update({f'{name}/{key}': value for key, value in scores.items()})
+    write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
+    return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+
+
+def _score(
+    run: Run, cfg: Config, config: Path, checkpoint: str, threads: int, name: str = ''
+) -> dict[str, Any]:
+    """Scores a checkpoint on the test set of ``cfg``, which ``config`` holds.
+
+    Args:
+        run: whose folder takes the results.
+        cfg: names the test set.
+        config: the file of ``cfg``.
+        checkpoint: to test.
+        threads: CPU threads.
+        name: of a further test set; its files are called after it.
+
+    Returns:
+        The metrics of ``tools/test.py`` and the mean IoU of all and of the fast objects.
+    """
+    end = f'_{name}' if name else ''
+    results, scores = run.folder / f'results{end}.json', run.folder / f'metrics{end}.json'
+    outputs = ('--out', results, '--metrics-out', scores)
+    work_dir = run.folder / f'test{end}'
+    _tool(run, threads, 'test.py', config, checkpoint, '--work-dir', work_dir, *outputs)
+    metrics = json.loads(scores.read_text())
     truth = _truth(cfg)
     metrics['mean_best_iou'] = mean_best_iou(truth, results).mean
     metrics['fast_best_iou'] = mean_best_iou(fast_objects(truth), results).mean
-    write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
-    return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+    return metrics
 
 
 def _done_elsewhere(run: Run, cfg: Config) -> Path | None:
