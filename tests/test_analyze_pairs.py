@@ -71,3 +71,47 @@ def test_config_without_masks_is_refused(tool: ModuleType) -> None:
     bare = ClipTargets(*list(vars(clip.targets).values())[:4])
     with pytest.raises(ValueError, match='pixel-supervised twin'):
         tool.Counter([4], [0.3], use_features=False).add(tool.Clip(clip.lab, None, bare))
+
+
+def test_speeds(tool: ModuleType) -> None:
+    """In sizes of the object, in pixels, over the steps that have it at both ends."""
+    boxes = torch.tensor(
+        [
+            [[0, 0, 0.25, 0.25], [0.25, 0, 0.5, 0.25], [0.25, 0, 0.5, 0.25]],  # one size, then none
+            [[0, 0, 0.25, 0.25], [0, 0, 0, 0], [0.5, 0.5, 0.75, 0.75]],  # never twice in a row
+            [[0, 0, 0.5, 0.25], [0, 0.25, 0.5, 0.5], [0, 0, 0, 0]],
+        ]
+    )
+    # twice as wide as high: the first is 32x16, the last 64x16 and moves by 16
+    found = tool.speeds(boxes, (64, 128))
+    torch.testing.assert_close(found, torch.tensor([0.5 * 32 / 512**0.5, 0.0, 0.5]))
+    assert tool.speeds(boxes[:0], (64, 128)).shape == (0,)
+
+
+def test_shift_finds_the_pairs_of_a_moving_object(tool: ModuleType) -> None:
+    """An object that moves by its size has no pairs with itself where its box was."""
+    lab = torch.zeros(3, 3, 64, 64)
+    masks = torch.zeros(1, 3, 64, 64)
+    boxes = torch.zeros(1, 3, 4)
+    for t in range(3):
+        masks[0, t, 24:40, 16 * t : 16 * t + 16] = 1
+        boxes[0, t] = torch.tensor([16.0 * t, 24, 16 * t + 16, 40]) / 64
+    lab[:, 0] = 20 + 50 * masks[0]
+    one = torch.ones(1, dtype=torch.int64)
+    clip = tool.Clip(lab, None, ClipTargets(one, boxes, masks.clone(), one, masks))
+    counter = tool.Counter([2], [0.3], use_features=False, shifts=(True, False))
+    counter.add(clip)
+    rows = {(row['pairs'], row['shift']): row for row in counter.rows()}
+    assert set(rows) == {('spatial', True), ('temporal', True), ('temporal', False)}
+    assert rows['temporal', True]['number'] > 100
+    # the node at the edge of the one box has a neighbour in the other
+    assert rows['temporal', False]['number'] < 20
+    # boxes without their surroundings: every pair is of the object
+    assert rows['temporal', True]['right'] == 1
+
+
+def test_slow_objects_can_be_left_out(tool: ModuleType) -> None:
+    counter = tool.Counter([4], [0.3], use_features=False, min_speed=0.25)
+    counter.add(make_clip(tool, edge=16))
+    assert counter.num_instances == 0
+    assert all(row['number'] == 0 for row in counter.rows())

@@ -9,16 +9,19 @@ shows the share that is kept of all pairs within the object, of all outside it, 
 cross its border, and how many of the kept pairs are right. A loss needs both: pairs across the
 border pull the mask over it, and where hardly any pair is kept, nothing fills it.
 
-Without a checkpoint pairs are chosen by colour alone.
+Without a checkpoint pairs are chosen by colour alone. ``--without-shift`` adds rows whose temporal
+neighbours do not follow the centre of the box; what that costs shows with objects that move:
+``--min-speed 0.25`` counts those alone whose box moves by a quarter of its size from a frame of the
+clip to the next.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,11 +45,12 @@ ANY = -10.0  # a threshold that keeps every pair
 
 @dataclass(frozen=True)
 class Clip:
-    """What pairs are built from, and the masks that judge them."""
+    """What pairs are built from, the masks that judge them, and the frames to draw on."""
 
     lab: Tensor
     features: Tensor | None
     targets: ClipTargets
+    rgb: Tensor | None = None
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,6 +62,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--checkpoint', help='weights whose features are compared beside colours')
     parser.add_argument('--thresholds', type=float, nargs='+', default=[0.3, 0.1, 0.05, 0.02])
     parser.add_argument('--dilations', type=int, nargs='+', default=[4, 2])
+    parser.add_argument(
+        '--without-shift', action='store_true', help='pairs without centre shift as well'
+    )
+    parser.add_argument(
+        '--min-speed', type=float, default=0.0, help='sizes of an object a frame (default: 0)'
+    )
     parser.add_argument('--num', type=int, default=50, help='clips (default: 50)')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
@@ -83,6 +93,33 @@ def count_kinds(pairs: AffinityPairs, masks: Tensor) -> Tensor:
     return counts.view(-1, len(KINDS))
 
 
+def speeds(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """How far boxes move from a frame to the next, over the root of their area.
+
+    Args:
+        boxes: (N, T, 4) xyxy in 0-1, all zero = absent.
+        size: (H, W) of the frames.
+
+    Returns:
+        (N,) means over the neighbouring frames that both have the object, 0 without any.
+    """
+    corners = boxes.unflatten(-1, (2, 2)) * boxes.new_tensor([size[1], size[0]])
+    sides = corners[..., 1, :] - corners[..., 0, :]
+    roots = sides.prod(-1).sqrt()
+    ways = corners.mean(-2).diff(dim=1).norm(dim=-1)
+    both = (roots[:, 1:] > 0) & (roots[:, :-1] > 0)
+    shares = torch.where(both, ways / roots[:, 1:].clamp(min=1e-6), 0)
+    return shares.sum(1) / both.sum(1).clamp(min=1)
+
+
+class Setting(NamedTuple):
+    """What pairs are chosen by."""
+
+    dilation: int
+    threshold: float
+    shift: bool
+
+
 class Counter:
     """Counts over clips for each setting.
 
@@ -90,55 +127,76 @@ class Counter:
         dilations: distances of neighbours.
         thresholds: of the colour similarity.
         use_features: whether features are compared too.
+        shifts: whether temporal neighbours follow the centre of the box.
+        min_speed: objects that move less are left out, see :func:`speeds`.
     """
 
     def __init__(
-        self, dilations: Sequence[int], thresholds: Sequence[float], use_features: bool
+        self,
+        dilations: Sequence[int],
+        thresholds: Sequence[float],
+        use_features: bool,
+        shifts: Sequence[bool] = (True,),
+        min_speed: float = 0.0,
     ) -> None:
         self.losses = {
-            (dilation, threshold): STPALoss(
+            Setting(dilation, threshold, shift): STPALoss(
                 dilation=dilation,
                 color_thr=threshold,
                 use_patch_corr=use_features and threshold != ANY,
+                use_center_shift=shift,
             )
             for dilation in dilations
             for threshold in (ANY, *thresholds)
+            for shift in shifts
         }
-        self.counts: dict[tuple[int, float], Tensor] = {}
+        self.min_speed = min_speed
+        self.num_instances = 0
+        self.counts: dict[Setting, Tensor] = {}
 
     def add(self, clip: Clip) -> None:
         """Counts one clip."""
         masks = clip.targets.masks
         if masks is None:
             raise ValueError('the config loads no masks; take that of a pixel-supervised twin')
+        size = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1]))
+        fast = speeds(clip.targets.boxes, size) >= self.min_speed
+        boxes, box_masks = clip.targets.boxes[fast], clip.targets.box_masks[fast]
+        self.num_instances += len(boxes)
         for setting, loss in self.losses.items():
-            pairs = loss.build_pairs(
-                clip.lab, clip.features, clip.targets.boxes, clip.targets.box_masks
-            )
-            counts = count_kinds(pairs, masks)
+            pairs = loss.build_pairs(clip.lab, clip.features, boxes, box_masks)
+            counts = count_kinds(pairs, masks[fast])
             self.counts[setting] = self.counts.get(setting, torch.zeros_like(counts)) + counts
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a dilation, threshold and direction (spatial or temporal)."""
+        """One row a setting and direction (spatial or temporal).
+
+        ``number`` is of kept pairs an object, ``right`` the share of them that is right.
+        """
         rows = []
-        for (dilation, threshold), kept in self.counts.items():
-            if threshold == ANY:
+        for setting, kept in self.counts.items():
+            if setting.threshold == ANY:
                 continue
-            temporal = torch.tensor([dt > 0 for dt, _, _ in self.losses[dilation, ANY].offsets])
+            all_pairs = setting._replace(threshold=ANY)
+            temporal = torch.tensor([dt > 0 for dt, _, _ in self.losses[all_pairs].offsets])
             for name, chosen in (('spatial', ~temporal), ('temporal', temporal)):
+                if name == 'spatial' and not setting.shift:
+                    continue  # the same pairs
                 some = kept[chosen].sum(0)
-                every = self.counts[dilation, ANY][chosen].sum(0)
+                every = self.counts[all_pairs][chosen].sum(0)
                 shares = (some / every.clamp(min=1)).tolist()
+                head = dict(setting._asdict(), pairs=name, **dict(zip(KINDS, shares)))
                 right = float(1 - some[2] / some.sum().clamp(min=1))
-                rows.append(
-                    dict(dilation=dilation, threshold=threshold, pairs=name, right=right)
-                    | dict(zip(KINDS, shares))
-                )
+                number = float(some.sum()) / max(self.num_instances, 1)
+                rows.append({**head, 'number': number, 'right': right})
         return rows
 
 
-def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> Any:
-    """Yields clips as they enter the network, drawn with ``seed``."""
+def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> Iterator[Clip]:
+    """Yields clips as they enter the network, drawn with ``seed``.
+
+    Boxes are filled as the model does, and features are the student's of the checkpoint.
+    """
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
     model: Any = None
@@ -152,20 +210,26 @@ def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> A
         rgb, [sample] = batch['rgb'][0], batch['data_samples']
         features = None
         if model is not None:
-            features = model.student(batch['inputs'], last_only=True)[-1].mask_features[0]
-        targets = ClipTargets.from_data_sample(sample, (rgb.shape[-2], rgb.shape[-1]))
-        yield Clip(rgb_to_lab(rgb), features, targets)
+            with torch.no_grad():
+                prediction = model.student(batch['inputs'], last_only=True)[-1]
+            features = prediction.mask_features[0]
+        size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
+        centers = cfg.model.get('box_centers', False)
+        targets = ClipTargets.from_data_sample(sample, size, box_centers=centers)
+        yield Clip(rgb_to_lab(rgb), features, targets, rgb)
 
 
 def render(rows: Sequence[dict[str, Any]]) -> Table:
     """Draws the table, in percent."""
     table = Table(title='Pairs kept, and how many of them are right (%)', title_justify='left')
-    for name in ('dilation', 'threshold', 'pairs', *(f'kept, {kind}' for kind in KINDS), 'right'):
+    heads = ('dilation', 'threshold', 'pairs', *(f'kept, {kind}' for kind in KINDS))
+    for name in (*heads, 'right', 'kept pairs an object'):
         table.add_column(name, justify='right')
     for row in rows:
         values = [f'{100 * row[kind]:.1f}' for kind in KINDS]
-        head = (str(row['dilation']), f'{row["threshold"]:g}', row['pairs'])
-        table.add_row(*head, *values, f'{100 * row["right"]:.2f}')
+        pairs = row['pairs'] + ('' if row['shift'] else ', no shift')
+        head = (str(row['dilation']), f'{row["threshold"]:g}', pairs)
+        table.add_row(*head, *values, f'{100 * row["right"]:.2f}', f'{row["number"]:.0f}')
     return table
 
 
@@ -177,12 +241,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cfg = Config.fromfile(args.config)
         cfg.merge_from_dict(args.cfg_options or {})
-        counter = Counter(args.dilations, args.thresholds, args.checkpoint is not None)
+        counter = Counter(
+            args.dilations,
+            args.thresholds,
+            args.checkpoint is not None,
+            (True, False) if args.without_shift else (True,),
+            args.min_speed,
+        )
         clips = load_clips(cfg, args.checkpoint, args.num, args.seed)
         for clip in track(clips, 'clips', total=args.num):
             counter.add(clip)
     except (OSError, ValueError) as error:
         sys.exit(f'analyze_pairs.py: error: {error}')
+    Console().print(f'{counter.num_instances} objects')
     Console().print(render(counter.rows()))
     return 0
 

@@ -102,13 +102,27 @@ class Clip:
 
     def pictures(self, class_names: Sequence[str]) -> dict[str, np.ndarray]:
         """The frame in the middle with each row's masks, and with the true ones."""
-        t = len(self.rgb) // 2
-        frame = self.rgb[t].flip(0).permute(1, 2, 0).byte().numpy()
-        said = dict(labels=self.labels.numpy(), class_names=class_names)
-        return {
-            name: draw_tracks(frame, masks=(masks[:, t] > 0.5).numpy(), **said)
-            for name, masks in (self.masks | {TRUE: self.truth}).items()
-        }
+        return draw_masks(self.rgb, self.masks | {TRUE: self.truth}, self.labels, class_names)
+
+
+def draw_masks(
+    rgb: Tensor, masks: Mapping[str, Tensor], labels: Tensor, class_names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """The frame in the middle of a clip with the masks of each kind.
+
+    Args:
+        rgb: (T, 3, H, W), 0-255.
+        masks: by kind, (N, T, H, W) in [0, 1].
+        labels: (N,) int64.
+        class_names: by label.
+    """
+    t = len(rgb) // 2
+    frame = rgb[t].flip(0).permute(1, 2, 0).byte().numpy()
+    said = dict(labels=labels.numpy(), class_names=class_names)
+    return {
+        kind: draw_tracks(frame, masks=(some[:, t] > 0.5).numpy(), **said)
+        for kind, some in masks.items()
+    }
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,0 +1,264 @@
+r"""Fits masks to the losses of a study's rows without a network: what do the losses ask for?
+
+    python tools/analysis_tools/fit_masks.py table4 --set toyvis-hard --features CKPT \
+        --sheet masks.png
+
+The logits of each object in a training clip are free, begin with a disc in the middle of the box
+and follow the gradient of projection and pairs alone. So what a row changes shows without the noise
+of training: all rows fit the same clips, and the difference to the row before is taken object by
+object. True masks only judge. What a network adds, that alike things get alike masks, is missing,
+and so are pseudo masks: rows that differ in nothing but them are left out.
+
+Pairs that compare features take them from the student of CKPT, a checkpoint of the set's config.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ablation_studies import SETS, STUDIES
+from analyze_pairs import Clip, load_clips, speeds
+from analyze_pseudo_masks import SHEET_CLIPS, TRUE, draw_masks
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+from mmboxvis._cli import UsageError
+from mmboxvis.registry import MODELS
+from mmboxvis.visualization.sheet import contact_sheet
+
+ROOT = Path(__file__).resolve().parents[2]
+START = 2.0  # logit in the middle of the box; outside of it is the negative
+LEARNING_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one row.
+
+    Attributes:
+        projection: of the boxes.
+        pair: a pairwise loss, or ``None``.
+    """
+
+    projection: nn.Module
+    pair: Any = None
+
+    @classmethod
+    def of(cls, cfg: Config) -> Losses:
+        """Builds those of a config."""
+        criterion = cfg.model.criterion
+        pair = criterion.get('loss_pair')
+        return cls(MODELS.build(criterion.loss_proj), None if pair is None else MODELS.build(pair))
+
+
+def first_logits(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Falls from the middle of each box to its edge, and is 0 half-way.
+
+    From the filled box nothing would move: a pair of alike points is content where both are in it.
+
+    Args:
+        boxes: (N, T, 4) xyxy in 0-1, all zero = absent.
+        size: (h, w).
+
+    Returns:
+        (N, T, h, w), -START where there is no box.
+    """
+    middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
+    y, x = ((torch.arange(side) + 0.5) / side for side in size)
+    half = half.clamp(min=1e-6)[..., None, None]
+    away_x = (x[None, :] - middle[..., :1, None]) / half[..., 0, :, :]
+    away_y = (y[:, None] - middle[..., 1:, None]) / half[..., 1, :, :]
+    return START * (1 - 2 * torch.hypot(away_x, away_y).clamp(max=1))
+
+
+def fit(clip: Clip, losses: Losses, steps: int) -> Tensor:
+    """Follows the losses from :func:`first_logits`.
+
+    Args:
+        clip: of N objects in T frames of (H, W).
+        losses: of a row.
+        steps: of Adam.
+
+    Returns:
+        (N, T, H, W) probabilities.
+    """
+    targets = clip.targets
+    if not len(targets):
+        return torch.zeros_like(targets.box_masks)
+    size, pairs = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1])), None
+    if losses.pair is not None:
+        pairs = losses.pair.build_pairs(clip.lab, clip.features, targets.boxes, targets.box_masks)
+    # of the network's masks
+    logits = first_logits(targets.boxes, (size[0] // 4, size[1] // 4)).requires_grad_()
+    optimizer = torch.optim.Adam([logits], lr=LEARNING_RATE)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = losses.projection(logits, targets.box_masks)
+        if pairs is not None:
+            loss = loss + losses.pair(logits, pairs)
+        loss.backward()
+        optimizer.step()
+    return F.interpolate(logits.detach().sigmoid(), size, mode='bilinear', align_corners=False)
+
+
+def track_ious(masks: Tensor, truth: Tensor) -> Tensor:
+    """(N,) IoU of (N, T, H, W) masks over all frames; nan for an object that is nowhere seen."""
+    found, true = masks.flatten(1) > 0.5, truth.flatten(1) > 0.5
+    ious = (found & true).sum(1) / (found | true).sum(1)
+    return torch.where(true.any(1), ious, torch.nan)
+
+
+def rows_of(study: str, data: str, names: Sequence[str] | None) -> dict[str, Config]:
+    """Configs of the rows that differ in projection or pairs.
+
+    Raises:
+        UsageError: for a row that is not in the study.
+    """
+    known = [row.name for row in STUDIES[study].rows]
+    unknown = set(names or ()) - set(known)
+    if unknown:
+        raise UsageError(f'{study} has no row {sorted(unknown)}; its rows are {known}')
+    rows, seen = {}, []
+    for row in STUDIES[study].rows:
+        source = SETS[data].config(row)
+        if source is None or row.pixels or (names and row.name not in names):
+            continue
+        cfg = Config.fromfile(ROOT / source)
+        cfg.merge_from_dict(dict(SETS[data].changes(row, 0)))
+        losses = [cfg.model.criterion.get(name) for name in ('loss_proj', 'loss_pair')]
+        if losses not in seen:
+            rows[row.name] = cfg
+            seen.append(losses)
+    return rows
+
+
+def truth_config(data: str) -> Config:
+    """Loads clips with masks, and builds the network of the set's boxes.
+
+    Raises:
+        UsageError: for a set without a twin that trains from masks.
+    """
+    boxes, pixels = SETS[data].boxes, SETS[data].pixels
+    if pixels is None:
+        raise UsageError(f'the set {data} has no masks of training clips to judge by')
+    cfg = Config.fromfile(ROOT / pixels)
+    cfg.model = Config.fromfile(ROOT / boxes).model
+    return cfg
+
+
+def render(ious: Mapping[str, Tensor], fast: Tensor) -> Table:
+    """Draws the table.
+
+    Args:
+        ious: (M,) by row.
+        fast: (M,) bool, the objects of the last columns.
+    """
+    table = Table(title='Masks that the losses ask for: IoU with the true ones (%)')
+    table.title_justify = 'left'
+    table.add_column('row', no_wrap=True)
+    for head in ('all', 'to the row before', 'of the fast', 'to the row before '):
+        table.add_column(head, justify='right')
+    before: Tensor | None = None
+    for name, values in ious.items():
+        cells = []
+        for chosen in (torch.ones_like(fast), fast):
+            cells.append(f'{100 * float(values[chosen].mean()):.1f}')
+            gain = '' if before is None else _with_error((values - before)[chosen])
+            cells.append(gain)
+        table.add_row(name, *cells)
+        before = values
+    return table
+
+
+def _with_error(gains: Tensor) -> str:
+    """Mean of paired differences and its standard error, in percent."""
+    if len(gains) < 2:
+        return ''
+    error = float(gains.std() / len(gains) ** 0.5)
+    return f'{100 * float(gains.mean()):+.1f} ± {100 * error:.1f}'
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('study', choices=sorted(STUDIES))
+    parser.add_argument('--set', dest='data', choices=sorted(SETS), default='toyvis-hard')
+    parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows; default: all')
+    parser.add_argument('--features', metavar='CKPT', help='whose features the pairs compare')
+    parser.add_argument('--num', type=int, default=60, help='clips (default: 60)')
+    parser.add_argument('--steps', type=int, default=250, help='of Adam (default: 250)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument(
+        '--fast',
+        type=float,
+        default=0.25,
+        metavar='SPEED',
+        help='sizes of an object from a frame to the next that are fast (default: 0.25)',
+    )
+    parser.add_argument(
+        '--sheet', type=Path, help=f'draw the masks in {SHEET_CLIPS} clips that have any'
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table and draws the sheet."""
+    args = parse_args(argv)
+    init_default_scope('mmboxvis')
+    try:
+        losses = {
+            name: Losses.of(cfg) for name, cfg in rows_of(args.study, args.data, args.rows).items()
+        }
+        compared = [n for n, row in losses.items() if getattr(row.pair, 'use_patch_corr', False)]
+        if compared and args.features is None:
+            raise UsageError(f'{compared} compare features: give a checkpoint with --features')
+        cfg = truth_config(args.data)
+        ious: dict[str, list[Tensor]] = {name: [] for name in losses}
+        fast, pictures = [], []
+        clips = load_clips(cfg, args.features, args.num, args.seed)
+        for clip in track(clips, 'clips', total=args.num):
+            truth = clip.targets.masks
+            if truth is None or clip.rgb is None:
+                raise UsageError(f'the set {args.data} loads no masks')
+            masks = {name: fit(clip, row, args.steps) for name, row in losses.items()}
+            for name, some in masks.items():
+                ious[name].append(track_ious(some, truth))
+            size = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1]))
+            fast.append(speeds(clip.targets.boxes, size) >= args.fast)
+            if args.sheet is not None and len(truth) and len(pictures) < SHEET_CLIPS:
+                names = [str(label) for label in range(cfg.model.network.track_head.num_classes)]
+                drawn = masks | {TRUE: truth}
+                pictures.append(draw_masks(clip.rgb, drawn, clip.targets.labels, names))
+    except (OSError, ValueError, UsageError) as error:
+        sys.exit(f'fit_masks.py: error: {error}')
+    joined = {name: torch.cat(parts) for name, parts in ious.items()}
+    seen = ~torch.isnan(torch.stack(list(joined.values()))).any(0)
+    if not seen.any():
+        sys.exit(f'fit_masks.py: error: no object is seen in {args.num} clips; take more: --num')
+    of_fast = torch.cat(fast)[seen]
+    Console().print(f'{int(seen.sum())} objects, {int(of_fast.sum())} of them fast')
+    Console().print(render({name: values[seen] for name, values in joined.items()}, of_fast))
+    if args.sheet is not None:
+        kinds = list(pictures[0])
+        cells: list[list[np.ndarray]] = [[each[kind] for each in pictures] for kind in kinds]
+        contact_sheet(cells, titles=kinds, path=args.sheet)
+        print(f'Wrote {args.sheet}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
