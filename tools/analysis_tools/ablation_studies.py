@@ -181,10 +181,12 @@ _RELIED_ON: Options = {
 }
 
 _WEIGHED: Options = {'model.criterion.weigh_pseudo_masks': True}
-# of the tiny network's threshold, see configs/_base_/models/boxvis_tiny.py
-_MATCHED: Options = dict(
-    _delete_=True, type='TemporalMatchLoss', loss_weight=1.0, color_thr=0.1, match_thr=0.1
-)
+# the 4 spatial neighbours stay where the set's config has them
+_MATCHED: Options = {
+    f'{_PAIR}.type': 'TemporalMatchLoss',
+    f'{_PAIR}.num_neighbors': 4,
+    f'{_PAIR}.match_thr': 0.1,
+}
 
 
 def _threshold(mode: str, value: float = 0.5) -> Options:
@@ -301,7 +303,7 @@ STUDIES = {
         'nothing is claimed; what wins over three seeds may become a default',
         (
             Row('BoxVIS'),
-            Row('matched patches', {_PAIR: dict(_MATCHED)}),
+            Row('matched patches', _MATCHED),
             Row('weighed pseudo masks', _WEIGHED),
             Row('refined pseudo masks', _REFINED),
             Row('refined pseudo masks, weighed like true ones', _RELIED_ON),
