@@ -283,6 +283,16 @@ STUDIES = {
             Row('weighed by score', _WEIGHED),
         ),
     ),
+    'pairs': Study(
+        'How far apart and how like the points of a pair are',
+        'nothing is claimed; fit_masks.py tells in minutes what fits a data set',
+        (
+            *(Row(f'{far} pixels apart', {f'{_PAIR}.dilation': far}) for far in (2, 4, 6, 8)),
+            *(Row(f'as like as {like}', {f'{_PAIR}.color_thr': like}) for like in (0.3, 0.1, 0.02)),
+            Row('2 + 5 neighbours', {f'{_PAIR}.num_neighbors': 7}),
+            Row('4 + 5 neighbours', {f'{_PAIR}.num_neighbors': 9}),
+        ),
+    ),
     'pretrained': Study(
         'A pretrained small backbone on real videos',
         'nothing is claimed; the paper starts from weights for COCO instances',
