@@ -32,7 +32,7 @@ def make_clip(tool: ModuleType, *, count: int = 1):
     ones = torch.ones(count, dtype=torch.int64)
     masks = diamond.float().expand(count, 3, -1, -1)
     targets = ClipTargets(ones, box.expand(count, 3, 4), box_masks, ones, masks)
-    return tool.Clip(lab, None, targets, torch.full((3, 3, 64, 64), 90.0))
+    return tool.Clip(lab, None, targets, torch.full((3, 3, 64, 64), 90.0), ('disc', 'square'))
 
 
 def test_no_instance(tool: ModuleType) -> None:
@@ -88,6 +88,19 @@ def test_differences_are_paired(tool: ModuleType) -> None:
         ['70.0', '85.0'],
         ['', '+15.0 ± 5.0'],
     ]
+
+
+def test_rows_can_be_compared_with_one(
+    tool: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = torch.tensor([0.1, 0.5])
+    rows = {'one': values, 'two': values + 0.1, 'three': values + 0.3}
+    table = tool.render(rows, torch.ones(2, dtype=torch.bool), 'two')
+    assert list(table.columns[2].cells) == ['-10.0 ± 0.0', '', '+20.0 ± 0.0']
+    with pytest.raises(
+        SystemExit, match=r"--against 'two': choose one of \['projection', '. pairs'"
+    ):
+        tool.main(['table3', '--set', 'toyvis', '--against', 'two'])
 
 
 def test_features_are_asked_for(tool: ModuleType) -> None:

@@ -45,12 +45,13 @@ ANY = -10.0  # a threshold that keeps every pair
 
 @dataclass(frozen=True)
 class Clip:
-    """What pairs are built from, the masks that judge them, and the frames to draw on."""
+    """What pairs are built from, the masks that judge them, and what is needed to draw them."""
 
     lab: Tensor
     features: Tensor | None
     targets: ClipTargets
     rgb: Tensor | None = None
+    class_names: Sequence[str] = ()
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -216,7 +217,7 @@ def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> I
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         centers = cfg.model.get('box_centers', False)
         targets = ClipTargets.from_data_sample(sample, size, box_centers=centers)
-        yield Clip(rgb_to_lab(rgb), features, targets, rgb)
+        yield Clip(rgb_to_lab(rgb), features, targets, rgb, dataset.metainfo['classes'])
 
 
 def render(rows: Sequence[dict[str, Any]]) -> Table:

@@ -5,9 +5,10 @@ r"""Fits masks to the losses of a study's rows without a network: what do the lo
 
 The logits of each object in a training clip are free, begin with a disc in the middle of the box
 and follow the gradient of projection and pairs alone. So what a row changes shows without the noise
-of training: all rows fit the same clips, and the difference to the row before is taken object by
-object. True masks only judge. What a network adds, that alike things get alike masks, is missing,
-and so are pseudo masks: rows that differ in nothing but them are left out.
+of training: all rows fit the same clips, and the difference to the row before, or to the one that
+``--against`` names, is taken object by object. True masks only judge. What a network adds, that
+alike things get alike masks, is missing, and so are pseudo masks: rows that differ in nothing but
+them are left out.
 
 Pairs that compare features take them from the student of CKPT, a checkpoint of the set's config.
 """
@@ -158,27 +159,31 @@ def truth_config(data: str) -> Config:
     return cfg
 
 
-def render(ious: Mapping[str, Tensor], fast: Tensor) -> Table:
+def render(ious: Mapping[str, Tensor], fast: Tensor, against: str | None = None) -> Table:
     """Draws the table.
 
     Args:
         ious: (M,) by row.
         fast: (M,) bool, the objects of the last columns.
+        against: the row that all others are compared with; ``None``: the row before.
     """
     table = Table(title='Masks that the losses ask for: IoU with the true ones (%)')
     table.title_justify = 'left'
     table.add_column('row', no_wrap=True)
-    for head in ('all', 'to the row before', 'of the fast', 'to the row before '):
+    change = 'to the row before' if against is None else f'to {against}'
+    for head in ('all', change, 'of the fast', change):
         table.add_column(head, justify='right')
-    before: Tensor | None = None
+    other = None if against is None else ious[against]
     for name, values in ious.items():
         cells = []
         for chosen in (torch.ones_like(fast), fast):
-            cells.append(f'{100 * float(values[chosen].mean()):.1f}')
-            gain = '' if before is None else _with_error((values - before)[chosen])
-            cells.append(gain)
+            gain = ''
+            if other is not None and name != against:
+                gain = _with_error((values - other)[chosen])
+            cells += [f'{100 * float(values[chosen].mean()):.1f}', gain]
         table.add_row(name, *cells)
-        before = values
+        if against is None:
+            other = values
     return table
 
 
@@ -198,6 +203,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('study', choices=sorted(STUDIES))
     parser.add_argument('--set', dest='data', choices=sorted(SETS), default='toyvis-hard')
     parser.add_argument('--rows', nargs='+', metavar='ROW', help='only these rows; default: all')
+    parser.add_argument('--against', metavar='ROW', help='compare all with this row')
     parser.add_argument('--features', metavar='CKPT', help='whose features the pairs compare')
     parser.add_argument('--num', type=int, default=60, help='clips (default: 60)')
     parser.add_argument('--steps', type=int, default=250, help='of Adam (default: 250)')
@@ -223,12 +229,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         losses = {
             name: Losses.of(cfg) for name, cfg in rows_of(args.study, args.data, args.rows).items()
         }
+        if args.against is not None and args.against not in losses:
+            raise UsageError(f'--against {args.against!r}: choose one of {list(losses)}')
         compared = [n for n, row in losses.items() if getattr(row.pair, 'use_patch_corr', False)]
         if compared and args.features is None:
             raise UsageError(f'{compared} compare features: give a checkpoint with --features')
         cfg = truth_config(args.data)
         ious: dict[str, list[Tensor]] = {name: [] for name in losses}
-        fast, pictures = [], []
+        fast: list[Tensor] = []
+        pictures: list[dict[str, np.ndarray]] = []
         clips = load_clips(cfg, args.features, args.num, args.seed)
         for clip in track(clips, 'clips', total=args.num):
             truth = clip.targets.masks
@@ -240,9 +249,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             size = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1]))
             fast.append(speeds(clip.targets.boxes, size) >= args.fast)
             if args.sheet is not None and len(truth) and len(pictures) < SHEET_CLIPS:
-                names = [str(label) for label in range(cfg.model.network.track_head.num_classes)]
-                drawn = masks | {TRUE: truth}
-                pictures.append(draw_masks(clip.rgb, drawn, clip.targets.labels, names))
+                drawn, labels = masks | {TRUE: truth}, clip.targets.labels
+                pictures.append(draw_masks(clip.rgb, drawn, labels, clip.class_names))
     except (OSError, ValueError, UsageError) as error:
         sys.exit(f'fit_masks.py: error: {error}')
     joined = {name: torch.cat(parts) for name, parts in ious.items()}
@@ -251,7 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.exit(f'fit_masks.py: error: no object is seen in {args.num} clips; take more: --num')
     of_fast = torch.cat(fast)[seen]
     Console().print(f'{int(seen.sum())} objects, {int(of_fast.sum())} of them fast')
-    Console().print(render({name: values[seen] for name, values in joined.items()}, of_fast))
+    shown = {name: values[seen] for name, values in joined.items()}
+    Console().print(render(shown, of_fast, args.against))
     if args.sheet is not None:
         kinds = list(pictures[0])
         cells: list[list[np.ndarray]] = [[each[kind] for each in pictures] for kind in kinds]
