@@ -9,9 +9,9 @@ with read_base():
     from .._base_.schedules.tiny import *
 
 # in a strong texture a pair of neighbours seldom has one colour: those 6 pixels away, two of them
-# diagonal, find it again behind the other colour (tools/analysis_tools/fit_masks.py)
-model['criterion']['loss_pair'].update(num_neighbors=9, dilation=6, color_thr=0.05)
-# ... but before a network tells objects apart, so many pairs want one label everywhere
+# diagonal, find it again behind the other colour (tools/analysis_tools/fit_masks.py); but before a
+# network tells objects apart, so many pairs want one label everywhere
+model['criterion']['loss_pair'].update(loss_weight=1.0, num_neighbors=9, dilation=6, color_thr=0.05)
 model['pair_warmup'] = 0.3
 
 # 900 steps are too few for a teacher that forgets over 1000

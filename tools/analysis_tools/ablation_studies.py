@@ -134,14 +134,17 @@ _DAVIS = DataSet(
     'configs/baselines/mask2former-vis_effnet-lite0_davis-mini.py',
 )
 
+_PAIR = 'model.criterion.loss_pair'
 _PSEUDO = 'model.criterion.loss_pseudo'
 
 SETS = {
     'toyvis': DataSet(
         'configs/boxvis/boxvis_tiny_toyvis.py',
         'configs/baselines/mask2former-vis_tiny_toyvis.py',
-        # the teacher's masks as they are, and their weights
+        # pairs, the teacher's masks as they are, and their weights
         as_in_paper={
+            f'{_PAIR}.dilation': 4,
+            f'{_PAIR}.loss_weight': 1.0,
             'model.pseudo_masks.refine': None,
             f'{_PSEUDO}.mask_weight': 2.5,
             f'{_PSEUDO}.dice_weight': 2.5,
@@ -163,11 +166,9 @@ SETS = {
     ),
 }
 
-_PAIR = 'model.criterion.loss_pair'
 _NO_PSEUDO: Options = {
     'model.pseudo_masks': None,
     'model.criterion.loss_pseudo': None,
-    'custom_hooks': [],
 }
 _WITHIN_FRAMES: Options = {f'{_PAIR}.num_neighbors': 2}
 

@@ -32,7 +32,8 @@ class BoxVIS(BaseVIS):
             (the first two rows of the paper's Table 3). No teacher is built then.
         confidence: config of a :class:`ConfidenceSchedule`: the score a pseudo mask needs.
         pair_warmup: share of the training over which the weight of the pairwise loss rises from
-            0 to its own (beyond the paper; 0 for no warm-up).
+            0 to its own (beyond the paper; 0 for no warm-up). :class:`EMATeacherHook` tells how far
+            training is, with or without a teacher.
         student_view: config of a :class:`ColorJitter` that the student's frames go through, while
             the teacher and the pairs see the plain ones (beyond the paper, where both networks
             see the same).
@@ -137,6 +138,11 @@ class BoxVIS(BaseVIS):
         """
         if rgb is None:
             raise ValueError('BoxVIS needs the RGB frames: keep_rgb=True in the preprocessor')
+        if self.pair_warmup and not self.progress:
+            raise ValueError(
+                'pair_warmup needs to know how far training is: add dict(type="EMATeacherHook") to '
+                'custom_hooks, which tells it, also to a model without teacher'
+            )
         targets = ClipTargets.from_data_samples(
             data_samples,
             (inputs.shape[-2], inputs.shape[-1]),
