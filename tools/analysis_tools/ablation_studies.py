@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+from mmengine.config import Config
+
+from mmboxvis._cli import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 Options = Mapping[str, Any]
 
@@ -326,3 +333,31 @@ STUDIES = {
         ),
     ),
 }
+
+
+def study_rows(study: str, names: Sequence[str] | None = None) -> list[Row]:
+    """Rows of a study, in its order: those that are named, or all.
+
+    Raises:
+        UsageError: For a row that is not in the study.
+    """
+    rows = STUDIES[study].rows
+    known = [row.name for row in rows]
+    unknown = set(names or ()) - set(known)
+    if unknown:
+        raise UsageError(f'{study} has no row {sorted(unknown)}; its rows are {known}')
+    return [row for row in rows if not names or row.name in names]
+
+
+def row_config(data: str, row: Row, seed: int) -> Config:
+    """The config of a set with the changes of a row, for the run of a seed.
+
+    Raises:
+        UsageError: If the set has no config for the row.
+    """
+    source = SETS[data].config(row)
+    if source is None:
+        raise UsageError(f'the set {data} has no config for the row {row.name!r}')
+    cfg = Config.fromfile(ROOT / source)
+    cfg.merge_from_dict(dict(SETS[data].changes(row, seed)))
+    return cfg

@@ -53,6 +53,15 @@ class Clip:
     rgb: Tensor | None = None
     class_names: Sequence[str] = ()
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the padded frames."""
+        return int(self.lab.shape[-2]), int(self.lab.shape[-1])
+
+    def speeds(self) -> Tensor:
+        """(N,), see :func:`speeds`."""
+        return speeds(self.targets.boxes, self.size)
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
@@ -160,8 +169,7 @@ class Counter:
         masks = clip.targets.masks
         if masks is None:
             raise ValueError('the config loads no masks; take that of a pixel-supervised twin')
-        size = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1]))
-        fast = speeds(clip.targets.boxes, size) >= self.min_speed
+        fast = clip.speeds() >= self.min_speed
         boxes, box_masks = clip.targets.boxes[fast], clip.targets.box_masks[fast]
         self.num_instances += len(boxes)
         for setting, loss in self.losses.items():

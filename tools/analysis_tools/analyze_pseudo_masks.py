@@ -46,6 +46,13 @@ SHEET_CLIPS = 5
 LEVELS = (0.5, 0.7, 0.9)
 
 
+def track_ious(masks: Tensor, truth: Tensor) -> Tensor:
+    """(N,) IoU of (N, T, H, W) masks over all frames; nan for an object that is nowhere seen."""
+    found, true = masks.flatten(1) > 0.5, truth.flatten(1) > 0.5
+    ious = (found & true).sum(1) / (found | true).sum(1)
+    return torch.where(true.any(1), ious, torch.nan)
+
+
 @dataclass(frozen=True)
 class Figures:
     """Of the M instances of some clips.
@@ -63,11 +70,9 @@ class Figures:
     @classmethod
     def of(cls, masks: Tensor, scores: Tensor, truth: Tensor) -> Figures:
         """Compares (N, T, H, W) masks in [0, 1] with true ones."""
-        found, true = (masks.flatten(1) > 0.5), (truth.flatten(1) > 0.5)
-        area = true.sum(1)
-        visible = area > 0
-        ious = (found & true).sum(1) / (found | true).sum(1)
-        areas = found.sum(1) / area
+        ious = track_ious(masks, truth)
+        visible = ~ious.isnan()
+        areas = (masks > 0.5).flatten(1).sum(1) / (truth > 0.5).flatten(1).sum(1)
         return cls(ious[visible], areas[visible], scores[visible])
 
     @classmethod

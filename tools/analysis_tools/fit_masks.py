@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ablation_studies import SETS, STUDIES
-from analyze_pairs import Clip, load_clips, speeds
-from analyze_pseudo_masks import SHEET_CLIPS, TRUE, draw_masks
+from ablation_studies import ROOT, SETS, STUDIES, row_config, study_rows
+from analyze_pairs import Clip, load_clips
+from analyze_pseudo_masks import SHEET_CLIPS, TRUE, draw_masks, track_ious
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from rich.console import Console
@@ -39,9 +39,9 @@ from mmboxvis._cli import UsageError
 from mmboxvis.registry import MODELS
 from mmboxvis.visualization.sheet import contact_sheet
 
-ROOT = Path(__file__).resolve().parents[2]
+STRIDE = 4  # pixels of the frame a logit of the network's masks
 START = 2.0  # logit in the middle of the box; outside of it is the negative
-LEARNING_RATE = 0.1
+LEARNING_RATE = 0.1  # of Adam, about the change of a logit in a step
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ def fit(clip: Clip, losses: Losses, steps: int) -> Tensor:
     targets = clip.targets
     if not len(targets):
         return torch.zeros_like(targets.box_masks)
-    size, pairs = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1])), None
+    pairs = None
     if losses.pair is not None:
         pairs = losses.pair.build_pairs(clip.lab, clip.features, targets.boxes, targets.box_masks)
-    # of the network's masks
-    logits = first_logits(targets.boxes, (size[0] // 4, size[1] // 4)).requires_grad_()
+    height, width = clip.size
+    logits = first_logits(targets.boxes, (height // STRIDE, width // STRIDE)).requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=LEARNING_RATE)
     for _ in range(steps):
         optimizer.zero_grad()
@@ -111,14 +111,7 @@ def fit(clip: Clip, losses: Losses, steps: int) -> Tensor:
             loss = loss + losses.pair(logits, pairs)
         loss.backward()
         optimizer.step()
-    return F.interpolate(logits.detach().sigmoid(), size, mode='bilinear', align_corners=False)
-
-
-def track_ious(masks: Tensor, truth: Tensor) -> Tensor:
-    """(N,) IoU of (N, T, H, W) masks over all frames; nan for an object that is nowhere seen."""
-    found, true = masks.flatten(1) > 0.5, truth.flatten(1) > 0.5
-    ious = (found & true).sum(1) / (found | true).sum(1)
-    return torch.where(true.any(1), ious, torch.nan)
+    return F.interpolate(logits.detach().sigmoid(), clip.size, mode='bilinear', align_corners=False)
 
 
 def rows_of(study: str, data: str, names: Sequence[str] | None) -> dict[str, Config]:
@@ -127,17 +120,11 @@ def rows_of(study: str, data: str, names: Sequence[str] | None) -> dict[str, Con
     Raises:
         UsageError: for a row that is not in the study.
     """
-    known = [row.name for row in STUDIES[study].rows]
-    unknown = set(names or ()) - set(known)
-    if unknown:
-        raise UsageError(f'{study} has no row {sorted(unknown)}; its rows are {known}')
     rows, seen = {}, []
-    for row in STUDIES[study].rows:
-        source = SETS[data].config(row)
-        if source is None or row.pixels or (names and row.name not in names):
+    for row in study_rows(study, names):
+        if row.pixels or SETS[data].config(row) is None:
             continue
-        cfg = Config.fromfile(ROOT / source)
-        cfg.merge_from_dict(dict(SETS[data].changes(row, 0)))
+        cfg = row_config(data, row, seed=0)
         losses = [cfg.model.criterion.get(name) for name in ('loss_proj', 'loss_pair')]
         if losses not in seen:
             rows[row.name] = cfg
@@ -246,8 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             masks = {name: fit(clip, row, args.steps) for name, row in losses.items()}
             for name, some in masks.items():
                 ious[name].append(track_ious(some, truth))
-            size = (int(clip.lab.shape[-2]), int(clip.lab.shape[-1]))
-            fast.append(speeds(clip.targets.boxes, size) >= args.fast)
+            fast.append(clip.speeds() >= args.fast)
             if args.sheet is not None and len(truth) and len(pictures) < SHEET_CLIPS:
                 drawn, labels = masks | {TRUE: truth}, clip.targets.labels
                 pictures.append(draw_masks(clip.rgb, drawn, labels, clip.class_names))

@@ -32,14 +32,12 @@ from typing import Any
 
 import numpy as np
 from ablation_report import write_report
-from ablation_studies import SETS, STUDIES, Row
+from ablation_studies import ROOT, SETS, STUDIES, Row, row_config, study_rows
 from mmengine.config import Config
 
 from mmboxvis._cli import UsageError, schedule_options, write_json
 from mmboxvis.evaluation.functional import GroundTruth, mean_best_iou, read_ground_truth
 from mmboxvis.visualization.curves import extract_curves, load_records
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -69,12 +67,8 @@ class Run:
 
     def config(self) -> Config:
         """The config of the run: the data set's, with the changes of the row."""
-        source = SETS[self.data].config(self.row)
-        if source is None:
-            raise UsageError(f'the set {self.data} has no config for the row {self.row.name!r}')
-        cfg = Config.fromfile(ROOT / source)
-        changes = SETS[self.data].changes(self.row, self.seed)
-        cfg.merge_from_dict({**changes, 'randomness.seed': self.seed})
+        cfg = row_config(self.data, self.row, self.seed)
+        cfg.merge_from_dict({'randomness.seed': self.seed})
         if self.max_iters is not None:
             cfg.merge_from_dict(schedule_options(cfg, self.max_iters))
         cfg.work_dir = str(self.folder)
@@ -105,11 +99,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
     study = STUDIES[args.study]
     if study.sets and args.data not in study.sets:
         raise UsageError(f'{args.study} runs on --set {" or ".join(study.sets)}, not {args.data}')
-    names = [row.name for row in study.rows]
-    unknown = set(args.rows or ()) - set(names)
-    if unknown:
-        raise UsageError(f'{args.study} has no row {sorted(unknown)}; its rows are {names}')
-    chosen = [row for row in study.rows if not args.rows or row.name in args.rows]
+    chosen = study_rows(args.study, args.rows)
     folder = args.out / f'{args.study}_{args.data}'
     return [
         Run(
