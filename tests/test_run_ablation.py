@@ -55,6 +55,10 @@ def faked(tool: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
     def call(run: Any, threads: int, name: str, *arguments: Any) -> None:
+        if isinstance(run, tool.Start):
+            calls.append(f'{name} {run.label}')
+            run.weights.touch()
+            return
         calls.append(
             f'{name} {run.row.name} {run.seed}{" resumed" if "--resume" in arguments else ""}'
         )
@@ -301,6 +305,41 @@ def test_rows_that_are_one_run_share_it(
     assert (shared['study'], shared['row']) == ('table3', '+ pairs')
     assert shared['run_as'] == 'table4, 2 spatial'
     assert shared['metrics']['AP'] == 0.2
+
+
+def test_started_rows_share_one_start(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The weights are trained before the first run, once for all studies, and are loaded by all."""
+    command = ['--set', 'toyvis-hard-started', '--out', str(tmp_path), '--seeds', '0', '1']
+    assert tool.main(['table4', *command, '--rows', '2 spatial']) == 0
+    trained = ['train.py mask2former_tiny_toyvis-stills']
+    assert faked[:1] == trained and len(faked) == 5
+    faked.clear()
+    assert tool.main(['supervision', *command, '--rows', 'BoxVIS', 'M2F-VIS, masks']) == 0
+    assert len(faked) == 8 and not set(trained) & set(faked)
+    weights = tmp_path / 'start/mask2former_tiny_toyvis-stills/iter_900.pth'
+    rows = tmp_path.glob('*_toyvis-hard-started/*/seed_*/row/config.py')
+    configs = [Config.fromfile(path) for path in rows]
+    assert len(configs) == 6
+    assert {cfg.load_from for cfg in configs} == {str(weights)}
+
+
+def test_started_rows_begin_like_the_papers(tool: ModuleType, tmp_path: Path) -> None:
+    """Weights of the twin of stills fit both kinds of rows, and a teacher starts from them too."""
+    stills = Config.fromfile(tool.ROOT / tool.SETS['toyvis-hard-started'].start)
+    assert stills.train_dataloader.dataset.clip.num_frames == 1
+    assert stills.train_dataloader.dataset.generate.seed == 1
+    weights = MODELS.build(stills.model).state_dict()
+    command = ['supervision', '--set', 'toyvis-hard-started', '--out', str(tmp_path)]
+    for run in tool.plan(tool.parse_args([*command, '--seeds', '0'])):
+        model = MODELS.build(run.config().model)
+        model.load_state_dict(weights)
+        if run.row.pixels:
+            continue
+        assert model.pair_warmup == 0 and model.confidence.mode == 'rising'
+        for old, new in zip(model.teacher.parameters(), model.student.parameters(), strict=True):
+            assert old.equal(new)
 
 
 def test_fast_objects(tool: ModuleType) -> None:

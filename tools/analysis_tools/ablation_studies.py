@@ -33,6 +33,8 @@ class DataSet:
         folds: changes that choose the videos to train and to score on. The run of seed s is that
             of fold s modulo their number.
         as_in_paper: changes that take back what ``boxes`` has beyond the paper and rows are about.
+        start: config whose weights all rows start from, as the paper's from those for COCO
+            instances; ``None`` to start from nothing.
     """
 
     boxes: str
@@ -41,6 +43,7 @@ class DataSet:
     pretrained_pixels: str | None = None
     folds: tuple[Options, ...] = ()
     as_in_paper: Options = field(default_factory=dict)
+    start: str | None = None
 
     def config(self, row: Row) -> str | None:
         """Path of the config that a row starts from; ``None`` where this set has none."""
@@ -144,6 +147,11 @@ _DAVIS = DataSet(
 _PAIR = 'model.criterion.loss_pair'
 _PSEUDO = 'model.criterion.loss_pseudo'
 
+_TOYVIS_HARD = DataSet(
+    'configs/boxvis/boxvis_tiny_toyvis-hard.py',
+    'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
+)
+
 SETS = {
     'toyvis': DataSet(
         'configs/boxvis/boxvis_tiny_toyvis.py',
@@ -158,9 +166,16 @@ SETS = {
             f'{_PSEUDO}.importance_sample_ratio': 0.5,
         },
     ),
-    'toyvis-hard': DataSet(
-        'configs/boxvis/boxvis_tiny_toyvis-hard.py',
-        'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
+    'toyvis-hard': _TOYVIS_HARD,
+    'toyvis-hard-started': replace(
+        _TOYVIS_HARD,
+        # what is there for networks from nothing; this one tells objects apart, like the paper's
+        as_in_paper={
+            f'{_PAIR}.num_neighbors': 7,
+            'model.pair_warmup': 0.0,
+            'model.confidence': dict(type='ConfidenceSchedule', mode='rising', value=0.5),
+        },
+        start='configs/baselines/mask2former_tiny_toyvis-stills.py',
     ),
     'davis_mini': _DAVIS,
     'davis_seen': replace(_DAVIS, folds=({**_ONE_CLASS, **_videos(_DAVIS_VIDEOS, _DAVIS_VIDEOS)},)),

@@ -9,9 +9,10 @@ checkpoint. So the same command continues, adds seeds, or, with
 Example:
     python tools/analysis_tools/run_ablation.py table4 --set toyvis-hard --seeds 0 1 2 --jobs 2
 
-On the sets of folds, which leave videos out of training to score on them, the seed s runs fold s.
-A config may name further sets to score on in ``more_tests``, each with its ``dataset`` and
-``evaluator``.
+The sets that end in ``-started`` start all rows from weights that are trained first, once, into
+``OUT/start/CONFIG``. On the sets of folds, which leave videos out of training to score on them, the
+seed s runs fold s. A config may name further sets to score on in ``more_tests``, each with its
+``dataset`` and ``evaluator``.
 """
 
 from __future__ import annotations
@@ -41,6 +42,47 @@ from mmboxvis.visualization.curves import extract_curves, load_records
 
 
 @dataclass(frozen=True)
+class Start:
+    """A training whose weights the runs of a set start from.
+
+    Attributes:
+        source: its config.
+        out: of all studies.
+    """
+
+    source: Path
+    out: Path
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return self.source.stem
+
+    @property
+    def folder(self) -> Path:
+        """Of the training."""
+        return self.out / 'start' / self.source.stem
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint of its last step; there when the training is done."""
+        return self.folder / f'iter_{Config.fromfile(self.source).train_cfg.max_iters}.pth'
+
+    def train(self, threads: int) -> None:
+        """Trains, unless that is done.
+
+        Raises:
+            UsageError: If the training fails.
+        """
+        if self.weights.is_file():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = (self.source, '--work-dir', self.folder, '--resume')
+        _tool(self, threads, 'train.py', *command)
+        print(f'{self.label}: trained', flush=True)
+
+
+@dataclass(frozen=True)
 class Run:
     """One training of one row.
 
@@ -61,9 +103,20 @@ class Run:
     folder: Path
 
     @property
+    def label(self) -> str:
+        """For messages."""
+        return f'{self.row.name}, seed {self.seed}'
+
+    @property
     def result(self) -> Path:
         """The file that says the run is done."""
         return self.folder / 'run.json'
+
+    @property
+    def start(self) -> Start | None:
+        """What it starts from; ``None`` for nothing."""
+        source = SETS[self.data].start
+        return None if source is None else Start(ROOT / source, self.folder.parents[2])
 
     def config(self) -> Config:
         """The config of the run: the data set's, with the changes of the row."""
@@ -71,6 +124,8 @@ class Run:
         cfg.merge_from_dict({'randomness.seed': self.seed})
         if self.max_iters is not None:
             cfg.merge_from_dict(schedule_options(cfg, self.max_iters))
+        if self.start is not None:
+            cfg.load_from = str(self.start.weights.resolve())
         cfg.work_dir = str(self.folder)
         return cfg
 
@@ -128,7 +183,6 @@ def execute(run: Run, threads: int) -> str:
     Raises:
         UsageError: If a tool fails, or the folder holds a run with other settings.
     """
-    label = f'{run.row.name}, seed {run.seed}'
     cfg = run.config()
     # in a folder of its own: the runner writes the config it ended up with beside its log
     config = run.folder / 'row' / 'config.py'
@@ -137,7 +191,7 @@ def execute(run: Run, threads: int) -> str:
             f'{run.folder} holds a run with other settings; remove it, or choose another --out'
         )
     if run.result.is_file():
-        return f'{label}: there already'
+        return f'{run.label}: there already'
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(cfg.pretty_text)
     twin = _done_elsewhere(run, cfg)
@@ -145,7 +199,7 @@ def execute(run: Run, threads: int) -> str:
         record = json.loads(twin.read_text())
         own = dict(study=run.study, row=run.row.name, options=dict(run.row.options))
         write_json(run.result, {**record, **own, 'run_as': f'{record["study"]}, {record["row"]}'})
-        return f'{label}: the run of {record["study"]}, {record["row"]}'
+        return f'{run.label}: the run of {record["study"]}, {record["row"]}'
     start = time.perf_counter()
     resume = ['--resume'] if (run.folder / 'last_checkpoint').is_file() else []
     _tool(run, threads, 'train.py', config, '--work-dir', run.folder, *resume)
@@ -159,7 +213,7 @@ def execute(run: Run, threads: int) -> str:
         scores = _score(run, cfg, config, checkpoint, threads, name)
         metrics.update({f'{name}/{key}': value for key, value in scores.items()})
     write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
-    return f'{label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+    return f'{run.label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
 
 
 def _score(
@@ -208,9 +262,12 @@ def run_all(runs: Sequence[Run], jobs: int, threads: int) -> None:
     """Trains and scores all runs; one that fails is told at once and keeps no other from running.
 
     Raises:
-        UsageError: At the end, if a run failed.
+        UsageError: If what they start from could not be trained; at the end, if a run failed.
     """
     failed = 0
+    for start in dict.fromkeys(run.start for run in runs):
+        if start is not None:
+            start.train(threads)
     with ThreadPoolExecutor(jobs) as pool:
         for future in as_completed([pool.submit(execute, run, threads) for run in runs]):
             try:
@@ -259,7 +316,7 @@ def _speed(boxes: Sequence[Sequence[float] | None]) -> float:
     return float(sizes.mean()) if len(sizes) else math.nan
 
 
-def _tool(run: Run, threads: int, name: str, *arguments: str | os.PathLike[str]) -> None:
+def _tool(run: Run | Start, threads: int, name: str, *arguments: str | os.PathLike[str]) -> None:
     """Runs one of the tools with its output in the run's ``output.log``."""
     env = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'MKL_NUM_THREADS': str(threads)}
     env['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), env.get('PYTHONPATH')]))
@@ -271,7 +328,7 @@ def _tool(run: Run, threads: int, name: str, *arguments: str | os.PathLike[str])
         ).returncode
     if code:
         last = log.read_text(errors='replace').strip().splitlines()[-1:]
-        raise UsageError(f'{run.row.name}, seed {run.seed}: {name} failed: {last}; see {log}')
+        raise UsageError(f'{run.label}: {name} failed: {last}; see {log}')
 
 
 def _absolute(argument: str | os.PathLike[str]) -> str:
@@ -290,6 +347,7 @@ def _record(
         max_iters=int(cfg.train_cfg.max_iters),
         options=dict(run.row.options),
         pixels=run.row.pixels,
+        start=None if run.start is None else run.start.label,
         metrics=dict(metrics),
         train_seconds=None if resumed else round(seconds, 1),
         commit=_commit(),
