@@ -323,6 +323,9 @@ def test_started_rows_share_one_start(
     configs = [Config.fromfile(path) for path in rows]
     assert len(configs) == 6
     assert {cfg.load_from for cfg in configs} == {str(weights)}
+    (weights.parent / 'row/config.py').write_text('max_iters = 9')
+    assert tool.main(['supervision', *command, '--rows', 'BoxVIS']) == 1
+    assert 'stills holds a run with other settings' in capsys.readouterr().err
 
 
 def test_started_rows_begin_like_the_papers(tool: ModuleType, tmp_path: Path) -> None:

@@ -66,19 +66,22 @@ class Start:
     @property
     def weights(self) -> Path:
         """The checkpoint of its last step; there when the training is done."""
-        return self.folder / f'iter_{Config.fromfile(self.source).train_cfg.max_iters}.pth'
+        return self.folder / f'iter_{self.config().train_cfg.max_iters}.pth'
+
+    def config(self) -> Config:
+        """The config as it is in its file."""
+        return Config.fromfile(self.source)
 
     def train(self, threads: int) -> None:
         """Trains, unless that is done.
 
         Raises:
-            UsageError: If the training fails.
+            UsageError: If the training fails, or the folder holds one with other settings.
         """
+        config = _write_config(self.folder, self.config())
         if self.weights.is_file():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        command = (self.source, '--work-dir', self.folder, '--resume')
-        _tool(self, threads, 'train.py', *command)
+        _tool(self, threads, 'train.py', config, '--work-dir', self.folder, '--resume')
         print(f'{self.label}: trained', flush=True)
 
 
@@ -184,16 +187,9 @@ def execute(run: Run, threads: int) -> str:
         UsageError: If a tool fails, or the folder holds a run with other settings.
     """
     cfg = run.config()
-    # in a folder of its own: the runner writes the config it ended up with beside its log
-    config = run.folder / 'row' / 'config.py'
-    if config.is_file() and config.read_text() != cfg.pretty_text:
-        raise UsageError(
-            f'{run.folder} holds a run with other settings; remove it, or choose another --out'
-        )
+    config = _write_config(run.folder, cfg)
     if run.result.is_file():
         return f'{run.label}: there already'
-    config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(cfg.pretty_text)
     twin = _done_elsewhere(run, cfg)
     if twin is not None:
         record = json.loads(twin.read_text())
@@ -214,6 +210,24 @@ def execute(run: Run, threads: int) -> str:
         metrics.update({f'{name}/{key}': value for key, value in scores.items()})
     write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
     return f'{run.label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+
+
+def _write_config(folder: Path, cfg: Config) -> Path:
+    """Writes the config of a training to a folder of its own in ``folder``.
+
+    The runner writes the config it ended up with beside its log.
+
+    Raises:
+        UsageError: If the folder holds a training with other settings.
+    """
+    path = folder / 'row' / 'config.py'
+    if path.is_file() and path.read_text() != cfg.pretty_text:
+        raise UsageError(
+            f'{folder} holds a run with other settings; remove it, or choose another --out'
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(cfg.pretty_text)
+    return path
 
 
 def _score(
