@@ -147,6 +147,11 @@ _DAVIS = DataSet(
 _PAIR = 'model.criterion.loss_pair'
 _PSEUDO = 'model.criterion.loss_pseudo'
 
+
+def _threshold(mode: str, value: float = 0.5) -> Options:
+    return {'model.confidence': dict(type='ConfidenceSchedule', mode=mode, value=value)}
+
+
 _TOYVIS_HARD = DataSet(
     'configs/boxvis/boxvis_tiny_toyvis-hard.py',
     'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
@@ -173,7 +178,7 @@ SETS = {
         as_in_paper={
             f'{_PAIR}.num_neighbors': 7,
             'model.pair_warmup': 0.0,
-            'model.confidence': dict(type='ConfidenceSchedule', mode='rising', value=0.5),
+            **_threshold('rising'),
         },
         start='configs/baselines/mask2former_tiny_toyvis-stills.py',
     ),
@@ -210,10 +215,6 @@ _MATCHED: Options = {
     f'{_PAIR}.num_neighbors': 4,
     f'{_PAIR}.match_thr': 0.1,
 }
-
-
-def _threshold(mode: str, value: float = 0.5) -> Options:
-    return {'model.confidence': dict(type='ConfidenceSchedule', mode=mode, value=value)}
 
 
 def _pairs(neighbors: int, **switches: bool) -> Options:

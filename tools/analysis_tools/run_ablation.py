@@ -116,10 +116,15 @@ class Run:
         return self.folder / 'run.json'
 
     @property
+    def out(self) -> Path:
+        """The folder of all studies."""
+        return self.folder.parents[2]
+
+    @property
     def start(self) -> Start | None:
         """What it starts from; ``None`` for nothing."""
         source = SETS[self.data].start
-        return None if source is None else Start(ROOT / source, self.folder.parents[2])
+        return None if source is None else Start(ROOT / source, self.out)
 
     def config(self) -> Config:
         """The config of the run: the data set's, with the changes of the row."""
@@ -264,8 +269,8 @@ def _done_elsewhere(run: Run, cfg: Config) -> Path | None:
     def settings(text: str) -> list[str]:
         return [line for line in text.splitlines() if not line.startswith('work_dir = ')]
 
-    out, wanted = run.folder.parents[2], settings(cfg.pretty_text)
-    for config in sorted(out.glob(f'*_{run.data}/*/seed_{run.seed}/row/config.py')):
+    wanted = settings(cfg.pretty_text)
+    for config in sorted(run.out.glob(f'*_{run.data}/*/seed_{run.seed}/row/config.py')):
         result = config.parents[1] / 'run.json'
         if result.is_file() and settings(config.read_text()) == wanted:
             return result
