@@ -146,6 +146,7 @@ _DAVIS = DataSet(
 
 _PAIR = 'model.criterion.loss_pair'
 _PSEUDO = 'model.criterion.loss_pseudo'
+_REFINE = 'model.pseudo_masks.refine'
 
 
 def _threshold(mode: str, value: float = 0.5) -> Options:
@@ -165,7 +166,7 @@ SETS = {
         as_in_paper={
             f'{_PAIR}.dilation': 4,
             f'{_PAIR}.loss_weight': 1.0,
-            'model.pseudo_masks.refine': None,
+            _REFINE: None,
             f'{_PSEUDO}.mask_weight': 2.5,
             f'{_PSEUDO}.dice_weight': 2.5,
             f'{_PSEUDO}.importance_sample_ratio': 0.5,
@@ -199,10 +200,11 @@ _NO_PSEUDO: Options = {
 }
 _WITHIN_FRAMES: Options = {f'{_PAIR}.num_neighbors': 2}
 
-_REFINED: Options = {'model.pseudo_masks.refine': dict(type='AffinityRefinement', theta=5.0)}
-# ... and weighed and sampled like true masks
+_BY_NEIGHBORS = dict(type='AffinityRefinement', theta=5.0)
+_REFINED: Options = {_REFINE: _BY_NEIGHBORS}
+_BY_COLOR_MODELS: Options = {_REFINE: [dict(type='ColorModelRefinement'), _BY_NEIGHBORS]}
+# weighed and sampled like true masks
 _RELIED_ON: Options = {
-    **_REFINED,
     f'{_PSEUDO}.mask_weight': 5.0,
     f'{_PSEUDO}.dice_weight': 5.0,
     f'{_PSEUDO}.importance_sample_ratio': 0.75,
@@ -291,7 +293,8 @@ STUDIES = {
         (
             Row('M2F-VIS-box', {**_WITHIN_FRAMES}, paper=_paper(41.2, 23.9)),
             Row('BoxVIS', paper=_paper(42.8, 26.2)),
-            Row('BoxVIS, refined pseudo masks', _RELIED_ON),
+            Row('BoxVIS, refined pseudo masks', {**_REFINED, **_RELIED_ON}),
+            Row('BoxVIS, refined by colour models', {**_BY_COLOR_MODELS, **_RELIED_ON}),
             Row('M2F-VIS, masks', pixels=True, paper={'YTVIS21': 43.2}),
         ),
     ),
@@ -340,7 +343,12 @@ STUDIES = {
             Row('matched patches', _MATCHED),
             Row('weighed pseudo masks', _WEIGHED),
             Row('refined pseudo masks', _REFINED),
-            Row('refined pseudo masks, weighed like true ones', _RELIED_ON),
+            Row('refined pseudo masks, weighed like true ones', {**_REFINED, **_RELIED_ON}),
+            Row('refined by colour models', _BY_COLOR_MODELS),
+            Row(
+                'refined by colour models, weighed like true ones',
+                {**_BY_COLOR_MODELS, **_RELIED_ON},
+            ),
             Row('outside of boxes known', {f'{_PAIR}.anchor_outside': True}),
             # only the configs of drawn videos fill by the centres of pixels
             Row('boxes filled as in the paper', {'model.box_centers': False}),

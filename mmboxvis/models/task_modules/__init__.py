@@ -3,6 +3,7 @@
 from .affinity_refinement import AffinityRefinement
 from .box_supervised_assigner import BoxSupervisedAssigner
 from .clip_assigner import ClipAssigner, hungarian
+from .color_model_refinement import ColorModelRefinement
 from .confidence_schedule import ConfidenceSchedule
 from .mask_assigner import MaskAssigner
 from .match_costs import (
@@ -18,6 +19,7 @@ __all__ = [
     'AffinityRefinement',
     'BoxSupervisedAssigner',
     'ClipAssigner',
+    'ColorModelRefinement',
     'ConfidenceSchedule',
     'MaskAssigner',
     'PseudoMaskGenerator',

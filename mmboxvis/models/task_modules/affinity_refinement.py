@@ -9,6 +9,8 @@ from torch import Tensor
 from mmboxvis.models.losses.functional import color_similarity
 from mmboxvis.registry import TASK_UTILS
 
+from .refinement import Cells
+
 
 @TASK_UTILS.register_module()
 class AffinityRefinement:
@@ -81,14 +83,10 @@ class AffinityRefinement:
         Returns:
             (N, T, h', w') in [0, 1].
         """
-        size = tuple(-(-side // self.stride) for side in lab.shape[-2:])
-        if not len(mask_logits):
-            return box_masks.new_zeros((0, len(lab), *size), dtype=torch.float32)
         with torch.autocast(mask_logits.device.type, enabled=False):
-            # a cell is outside of the box if all of it is
-            boxes = F.adaptive_max_pool2d(box_masks.float(), size)
-            own = F.interpolate(mask_logits.float(), size, mode='bilinear').sigmoid() * boxes
-            weights = self._neighbor_weights(F.interpolate(lab.float(), size, mode='area'))
+            logits, colors, boxes = Cells.of(mask_logits, lab, box_masks, self.stride)
+            own = logits.sigmoid() * boxes
+            weights = self._neighbor_weights(colors)
             total = self.own_weight + sum(weights)
             weights = [weight / total for weight in weights]
             constant = own * (self.own_weight / total)

@@ -17,8 +17,8 @@ from mmboxvis.models.losses.functional import mask_projections, projection_dice
 from mmboxvis.registry import TASK_UTILS
 from mmboxvis.structures import PseudoMasks
 
-from .affinity_refinement import AffinityRefinement
 from .box_supervised_assigner import BoxSupervisedAssigner
+from .refinement import Refinement, refine_masks
 
 
 @TASK_UTILS.register_module()
@@ -31,23 +31,23 @@ class PseudoMaskGenerator:
     Args:
         assigner: a :class:`BoxSupervisedAssigner` or the config of one; the default one if not
             given. Only its class and projection terms are used.
-        refine: config of an :class:`AffinityRefinement`, or ``None`` to take the teacher's masks
-            as they are.
+        refine: config of a :class:`ColorModelRefinement` or an :class:`AffinityRefinement`, or
+            several, each of which refines what the one before it gives; ``None`` takes the
+            teacher's masks as they are.
     """
 
     def __init__(
         self,
         assigner: BoxSupervisedAssigner | dict[str, Any] | None = None,
-        refine: dict[str, Any] | None = None,
+        refine: dict[str, Any] | Sequence[dict[str, Any]] | None = None,
     ) -> None:
         self.assigner: BoxSupervisedAssigner = (
             TASK_UTILS.build(assigner)
             if isinstance(assigner, dict)
             else assigner or BoxSupervisedAssigner()
         )
-        self.refine: AffinityRefinement | None = None
-        if refine is not None:
-            self.refine = TASK_UTILS.build(refine)
+        steps = [refine] if isinstance(refine, dict) else refine or []
+        self.refinements: list[Refinement] = [TASK_UTILS.build(step) for step in steps]
 
     @torch.no_grad()
     def __call__(
@@ -78,7 +78,7 @@ class PseudoMaskGenerator:
             ValueError: if predictions and boxes do not have the same number of frames, or colours
                 are needed and missing.
         """
-        if self.refine is not None and lab is None:
+        if self.refinements and lab is None:
             raise ValueError('refined pseudo masks need the colours of the frames: pass lab')
         query_inds, gt_inds = self.assigner.assign_boxes(
             cls_logits[None], mask_logits[None], labels, box_masks
@@ -93,8 +93,8 @@ class PseudoMaskGenerator:
             probs = cls_logits.float().softmax(-1)[query_inds, labels[gt_inds]]
             masks = _enlarge(mask_logits[query_inds].float(), matched.shape[-2:]).sigmoid()
             scores = probs * projection_score(masks, matched)
-            if self.refine is not None and lab is not None:
-                refined = self.refine(mask_logits[query_inds], lab, matched)
+            if self.refinements and lab is not None:
+                refined = refine_masks(self.refinements, mask_logits[query_inds], lab, matched)
                 masks = _enlarge(refined, matched.shape[-2:])
         return PseudoMasks(
             queries.index_copy(0, gt_inds, query_inds),

@@ -172,7 +172,8 @@ class BoxVIS(BaseVIS):
 
     def _colors(self, rgb: Tensor) -> list[Tensor | None]:
         """CIE Lab colours (T, 3, H, W) of each clip, where anything compares them."""
-        refine = self.pseudo_mask_generator is not None and self.pseudo_mask_generator.refine
+        generator = self.pseudo_mask_generator
+        refine = generator is not None and generator.refinements
         if self.criterion.loss_pair is None and not refine:
             return [None] * len(rgb)
         return [rgb_to_lab(frames) for frames in rgb]
