@@ -25,7 +25,7 @@ from mmengine.runner import Runner
 from mmboxvis.datasets.video_frames import FrameError
 from mmboxvis.datasets.video_json import AnnotationError
 from mmboxvis.engine import NonFiniteError
-from mmboxvis.engine.checkpoint_files import CheckpointError
+from mmboxvis.engine.checkpoint_files import CheckpointError, local_checkpoint
 from mmboxvis.files import OutsideError, whole_file
 from mmboxvis.registry import RUNNERS
 
@@ -144,7 +144,7 @@ def check_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
 
 
 def require_checkpoint(path: str) -> None:
-    """Check that a checkpoint is there; one with a scheme (``https://``) is left to mmengine.
+    """Check that a checkpoint is there; one with a scheme (``https://``) is fetched later.
 
     Raises:
         UsageError: If it is a local path and no file.
@@ -162,10 +162,9 @@ def require_fit(model: Any, path: str) -> None:
     """
     from mmboxvis.apis.official import read_ours  # takes libraries that training does not need
 
-    if '://' in path:
-        return
     try:
-        content = read_ours(path)
+        with local_checkpoint(path) as local:
+            content = read_ours(local)
     except ValueError as error:
         raise UsageError(str(error)) from error
     state = content.get('state_dict', content)

@@ -14,6 +14,14 @@ from typing import Any
 StrPath = str | os.PathLike[str]
 
 
+class AnnotationError(ValueError):
+    """An annotation file breaks its layout; the message names the place and what to do."""
+
+
+class FrameError(OSError):
+    """A frame cannot be read; the message names video, frame and file."""
+
+
 class OutsideError(ValueError):
     """A name from a file leads out of the folder it is relative to."""
 

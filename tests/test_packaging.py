@@ -676,6 +676,18 @@ def test_format_only_writes_somewhere(
     assert cfg.test_evaluator.outfile_prefix == 'here/results'
 
 
+def test_an_official_set_is_not_scored_where_its_results_are_written(
+    test_tool: ModuleType, checkpoint: Path
+) -> None:
+    """Its annotations are not public: scoring would end the test in an error."""
+    official = ROOT / 'configs/testing/boxvis_r50_query-t3_ytvis21-360p_official.py'
+    cfg = merged(test_tool, official, checkpoint, '--out', 'some/where.json')
+    assert cfg.test_evaluator.format_only is True
+    assert cfg.test_evaluator.outfile_prefix == 'some/where'
+    with pytest.raises(UsageError, match='--report needs scores'):
+        merged(test_tool, official, checkpoint, '--report', 'a.html')
+
+
 def test_report_needs_results_and_scores(
     test_tool: ModuleType, config: Path, checkpoint: Path
 ) -> None:
@@ -766,8 +778,16 @@ class TestRequireFit:
         with pytest.raises(UsageError, match='no checkpoint of ours'):
             require_fit(model, str(tmp_path / 'other.pth'))
 
-    def test_an_address_is_left_to_mmengine(self, model: torch.nn.Module) -> None:
-        require_fit(model, 'https://example.org/weights.pth')
+    def test_a_checkpoint_at_an_address_has_to_fit_as_well(
+        self, model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def download(url: str, target: str, progress: bool) -> None:
+            torch.save({'student.of_another': torch.zeros(1)}, target)
+
+        monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+        monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+        with pytest.raises(UsageError, match='does not fit the config'):
+            require_fit(model, 'https://example.org/weights.pth')
 
 
 def test_scores_are_written_and_printed(

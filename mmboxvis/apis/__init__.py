@@ -1,7 +1,7 @@
 """What a program that is not a training run calls."""
 
 from .boxes_to_masks import BoxesToMasks
-from .official import convert_official, load_official, to_official
+from .official import convert_official, load_official, load_weights, to_official
 from .sources import FrameRange, FrameSource, open_source
 from .video_run import FrameResult
 from .video_segmenter import VideoSegmenter
@@ -14,6 +14,7 @@ __all__ = [
     'VideoSegmenter',
     'convert_official',
     'load_official',
+    'load_weights',
     'open_source',
     'to_official',
 ]

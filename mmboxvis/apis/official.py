@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmboxvis.files import whole_file
-from mmboxvis.models.vis import BoxVIS
+from mmboxvis.models.vis import BaseVIS, BoxVIS
 from mmboxvis.models.vis.network_cfg import clip_network_cfg
 from mmboxvis.plain_pickle import ADMITTED_BY_TORCH, PlainUnpickler
 from mmboxvis.registry import MODELS
@@ -149,6 +150,45 @@ def read_ours(path: str | os.PathLike) -> dict[str, Any]:
     if not any(str(name).startswith('student.') for name in state):
         raise ValueError(f'{path} is no checkpoint of ours: no tensor begins with "student."')
     return content
+
+
+def load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Loads a checkpoint, ours or a released one, without running code from it.
+
+    Args:
+        model: as its config builds it.
+        path: of the checkpoint; every tensor of the student must be in it.
+
+    Returns:
+        The checkpoint's ``meta``; empty for a released one.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it holds something that is not admitted, or does not fit the model.
+    """
+    meta: Mapping[str, Any] = {}
+    try:
+        content = read_ours(path)
+        state, meta = content.get('state_dict', content), content.get('meta', {})
+    except ValueError:
+        state = read_checkpoint(path)
+        if is_official(state):
+            state = convert_official(path)['state_dict']
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:  # tensors of a wrong shape, all of them named
+        raise ValueError(f'{path} does not fit the config: {error}') from error
+    missing = [
+        name
+        for name in missing
+        if name.startswith('student.') and not name.endswith('num_batches_tracked')
+    ]
+    if missing:
+        raise ValueError(
+            f'{path} does not fit the config: {len(missing)} tensors are missing or, for a class '
+            f'layer, of another size: {missing[:5]}'
+        )
+    return meta
 
 
 def to_official(checkpoint: dict[str, Any]) -> dict[str, Tensor]:

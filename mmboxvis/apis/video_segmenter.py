@@ -21,7 +21,7 @@ from mmboxvis.registry import DATASETS, MODELS
 from mmboxvis.visualization import write_video
 from mmboxvis.visualization.files import StrPath
 
-from .official import convert_official, is_official, load_official, read_checkpoint, read_ours
+from .official import load_official, load_weights
 from .sources import FrameRange, Source, open_source
 from .spool import MaskSpool, SpooledMasks
 from .video_run import FrameResult, VideoRun
@@ -80,7 +80,7 @@ class VideoSegmenter:
         if checkpoint is None:
             warnings.warn('no checkpoint given: the weights are random', stacklevel=2)
         else:
-            meta = _load_weights(model, checkpoint)
+            meta = load_weights(model, checkpoint)
         dataset = _test_dataset(cfg)
         num_classes = model.student.track_head.num_classes
         self._set_up(
@@ -345,33 +345,6 @@ def _load_config(config: str | os.PathLike[str] | Config) -> Config:
     if 'model' not in cfg:
         raise ValueError(f'{name} defines no model; is it a file of _base_?')
     return cfg
-
-
-def _load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, Any]:
-    """Loads a checkpoint whose every tensor of the student must be there; returns its meta."""
-    meta: Mapping[str, Any] = {}
-    try:
-        content = read_ours(path)
-        state, meta = content.get('state_dict', content), content.get('meta', {})
-    except ValueError:
-        state = read_checkpoint(path)
-        if is_official(state):
-            state = convert_official(path)['state_dict']
-    try:
-        missing = model.load_state_dict(state, strict=False).missing_keys
-    except RuntimeError as error:  # tensors of a wrong shape, all of them named
-        raise ValueError(f'{path} does not fit the config: {error}') from error
-    missing = [
-        name
-        for name in missing
-        if name.startswith('student.') and not name.endswith('num_batches_tracked')
-    ]
-    if missing:
-        raise ValueError(
-            f'{path} does not fit the config: {len(missing)} tensors are missing or, for a class '
-            f'layer, of another size: {missing[:5]}'
-        )
-    return meta
 
 
 def _test_dataset(cfg: Config) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 
+from mmboxvis.files import FrameError
 from mmboxvis.registry import TRANSFORMS
 
 Transform = Callable[[dict[str, Any]], dict[str, Any] | None]
@@ -24,10 +25,6 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-
-
-class FrameError(OSError):
-    """A frame cannot be read; the message names video, frame and file."""
 
 
 def read_frame(

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn
 
 import numpy as np
 
-from mmboxvis.files import name_fault
+from mmboxvis.files import AnnotationError, name_fault
 
 BoxSource = Literal['box', 'mask']
 EmptyBoxes = Literal['error', 'absent']
@@ -26,10 +26,6 @@ BOX_SLACK = 0.5
 _MAX_SIDE = 65_535
 # larger numbers in a box are a fault of the file, not a place; float32 holds whole ones up to it
 _MAX_NUMBER = 1e7
-
-
-class AnnotationError(ValueError):
-    """An annotation file breaks its layout; the message names the place and what to do."""
 
 
 @dataclass

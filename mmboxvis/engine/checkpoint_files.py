@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.dist import is_main_process
+from mmengine.fileio import get_local_path
 from mmengine.logging import HistoryBuffer, print_log
 
 from mmboxvis.files import StrPath
@@ -48,6 +54,46 @@ def require_whole(path: StrPath) -> None:
             ) from error
     if broken is not None:
         raise CheckpointError(f'{path} is damaged in {broken}: use an older checkpoint')
+
+
+@contextmanager
+def local_checkpoint(path: StrPath) -> Iterator[Path]:
+    """Gives the local file of a checkpoint, wherever it is.
+
+    What ``http(s)://`` names is fetched once, to the folder where torch keeps such files; other
+    schemes are mmengine's, and their copies go when the block is left.
+
+    Args:
+        path: a local path or a URL.
+
+    Raises:
+        CheckpointError: if it cannot be fetched.
+    """
+    url = str(path)
+    if '://' not in url:
+        yield Path(path)
+        return
+    with ExitStack() as copies:
+        try:
+            if url.startswith(('http://', 'https://')):
+                local = _download(url)
+            else:
+                local = Path(copies.enter_context(get_local_path(url)))
+        except (OSError, HTTPException, ImportError, KeyError, ValueError) as error:
+            raise CheckpointError(f'{url} cannot be fetched: {error}') from error
+        yield local
+
+
+def _download(url: str) -> Path:
+    """The file behind a URL; torch writes it whole or not at all."""
+    name = Path(urlparse(url).path).name or 'checkpoint.pth'
+    # two URLs may end in one name
+    key = hashlib.sha256(url.encode()).hexdigest()[:12]
+    target = Path(torch.hub.get_dir(), 'checkpoints', f'{key}-{name}')
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(target), progress=is_main_process())
+    return target
 
 
 def read_checkpoint(path: StrPath, map_location: Any = 'cpu') -> dict[str, Any]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from mmboxvis.engine import checkpoint_files
 from mmboxvis.engine.checkpoint_files import (
     CheckpointError,
     checkpoint_folder,
+    local_checkpoint,
     newest_whole,
     plain,
     plain_history,
@@ -140,3 +145,75 @@ def test_plain_keeps_tensors_and_kinds() -> None:
     value = plain({3: [np.int64(4), (np.zeros(2), tensor)], 'a': None})
     assert value[3][0] == 4 and type(value[3][0]) is int
     assert value[3][1][0] == [0.0, 0.0] and value[3][1][1] is tensor
+
+
+# ------------------------------------------------------------------ elsewhere
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """A folder and the URL it is served at; what is fetched goes to another folder."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    folder = tmp_path / 'served'
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield folder, f'http://127.0.0.1:{served.server_port}'
+        served.shutdown()
+
+
+def test_a_local_checkpoint_is_where_it_is(tmp_path: Path) -> None:
+    with local_checkpoint(tmp_path / 'a.pth') as path:
+        assert path == tmp_path / 'a.pth'
+
+
+def test_a_url_is_fetched_once_and_read_like_a_file(server: tuple[Path, str]) -> None:
+    folder, url = server
+    save(folder / 'iter_3.pth')
+    for _ in range(2):
+        with local_checkpoint(f'{url}/iter_3.pth') as path:
+            assert read_checkpoint(path)['meta'] == dict(iter=3)
+        (folder / 'iter_3.pth').unlink(missing_ok=True)  # the second time nobody asks
+
+
+def test_two_urls_may_end_in_one_name(server: tuple[Path, str]) -> None:
+    folder, url = server
+    found = []
+    for number in (1, 2):
+        (folder / str(number)).mkdir()
+        save(folder / str(number) / 'last.pth', dict(meta=dict(iter=number), state_dict={}))
+        with local_checkpoint(f'{url}/{number}/last.pth') as path:
+            found.append(read_checkpoint(path)['meta']['iter'])
+    assert found == [1, 2]
+
+
+def test_code_behind_a_url_is_not_run(
+    server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, url = server
+    save(folder / 'evil.pth', dict(state_dict={}, meta=Runs()))
+    with (
+        pytest.raises(CheckpointError, match='code'),
+        local_checkpoint(f'{url}/evil.pth') as path,
+    ):
+        read_checkpoint(path)
+    assert not Path('hacked').exists()
+
+
+def test_what_cannot_be_fetched_is_named(server: tuple[Path, str]) -> None:
+    _, url = server
+    for wrong in (f'{url}/nothing.pth', 'nowhere://a.pth', 'http://127.0.0.1:9/a.pth'):
+        with (
+            pytest.raises(CheckpointError, match=f'{wrong} cannot be fetched'),
+            local_checkpoint(wrong),
+        ):
+            pass
+
+
+def test_an_error_in_the_block_is_not_taken_for_one_of_fetching(server: tuple[Path, str]) -> None:
+    folder, url = server
+    save(folder / 'a.pth')
+    with pytest.raises(ValueError, match='of the block'), local_checkpoint(f'{url}/a.pth'):
+        raise ValueError('of the block')

@@ -28,12 +28,12 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from mmboxvis.apis import load_weights
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.models.losses.functional import resize_to_nodes, rgb_to_lab
 from mmboxvis.registry import DATASETS, MODELS
@@ -211,7 +211,7 @@ def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> I
     model: Any = None
     if checkpoint is not None:
         model = MODELS.build(cfg.model).eval()
-        load_checkpoint(model, checkpoint, map_location='cpu')
+        load_weights(model, checkpoint)
     rng = np.random.default_rng(seed)
     np.random.seed(seed)
     for index in rng.choice(len(dataset), min(number, len(dataset)), replace=False):

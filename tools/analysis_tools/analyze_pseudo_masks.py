@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from mmboxvis.apis import load_weights
 from mmboxvis.files import whole_file
 from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.models.task_modules import PseudoMaskGenerator
@@ -164,7 +164,7 @@ def load_model(cfg: Config, checkpoint: str) -> BoxVIS:
     model = MODELS.build(cfg.model).eval()
     if getattr(model, 'teacher', None) is None:
         raise ValueError(f'{cfg.filename} has no teacher: take the config of a BoxVIS model')
-    load_checkpoint(model, checkpoint, map_location='cpu')
+    load_weights(model, checkpoint)
     return model
 
 

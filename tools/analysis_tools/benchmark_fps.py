@@ -38,7 +38,6 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from pycocotools import mask as mask_api
 from rich.console import Console
 from rich.table import Table
@@ -47,6 +46,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from mmboxvis.apis import load_weights
 from mmboxvis.models.vis import BaseVIS, VideoPredictor
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions, DecoderInputs, VideoPrediction
@@ -303,7 +303,7 @@ def load_model(args: argparse.Namespace) -> BaseVIS:
     with DefaultScope.overwrite_default_scope('mmboxvis'):
         model = MODELS.build(cfg.model)
     if args.checkpoint:
-        load_checkpoint(model, args.checkpoint, map_location='cpu')
+        load_weights(model, args.checkpoint)
     model = model.to(args.device).eval()
     if args.compile:
         model.student.encode_frames = torch.compile(model.student.encode_frames)
@@ -343,7 +343,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     measuring.prepare(args.device)
     CLOCKS[:] = [(lambda _: time.process_time()) if args.cpu_time else measuring.now]
-    model = load_model(args)
+    try:
+        model = load_model(args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'benchmark_fps.py: error: {error}')
     clip = random_clip(args.frames, tuple(args.size), 1, 1, with_masks=False)
     frames = [frame.permute(1, 2, 0).numpy() for frame in clip['inputs'][0]]
     with torch.autocast(torch.device(args.device).type, torch.bfloat16, enabled=args.amp):

@@ -28,11 +28,11 @@ import numpy as np
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
-from mmengine.runner import load_checkpoint
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from mmboxvis.apis import load_weights
 from mmboxvis.files import whole_file
 from mmboxvis.models.vis import BaseVIS
 from mmboxvis.registry import MODELS
@@ -205,7 +205,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with DefaultScope.overwrite_default_scope('mmboxvis'):
         model = MODELS.build(cfg.model).eval()
     if args.checkpoint:
-        load_checkpoint(model, args.checkpoint, map_location='cpu')
+        try:
+            load_weights(model, args.checkpoint)
+        except (OSError, ValueError) as error:
+            sys.exit(f'export_onnx.py: error: {error}')
     rows = export_and_check(model, args.out, tuple(args.size), args.clip_length, args.rounds)
     table = Table(
         title=f'{args.config}: {args.size[0]}x{args.size[1]}, clips of {args.clip_length}, '

@@ -21,9 +21,9 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
 from rich.progress import track
 
+from mmboxvis.apis import load_weights
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.registry import DATA_SAMPLERS, DATASETS, MODELS
@@ -66,7 +66,7 @@ class ClipBrowser:
         self.model: Any = None
         if checkpoint is not None:
             self.model = MODELS.build(cfg.model).eval()
-            load_checkpoint(self.model, checkpoint, map_location='cpu')
+            load_weights(self.model, checkpoint)
         else:
             settings['use_patch_corr'] = False
         self.loss_pair: STPALoss = MODELS.build(settings)

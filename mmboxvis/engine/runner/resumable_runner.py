@@ -15,11 +15,14 @@ from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
-from mmboxvis.datasets.video_frames import FrameError
-from mmboxvis.datasets.video_json import AnnotationError
-from mmboxvis.engine.checkpoint_files import checkpoint_folder, newest_whole, read_checkpoint
+from mmboxvis.engine.checkpoint_files import (
+    checkpoint_folder,
+    local_checkpoint,
+    newest_whole,
+    read_checkpoint,
+)
 from mmboxvis.engine.hooks import WholeCheckpointHook
-from mmboxvis.files import whole_file
+from mmboxvis.files import AnnotationError, FrameError, whole_file
 from mmboxvis.registry import RUNNERS
 
 from .seeded_draws import NumberedSampler, SeededDraws
@@ -103,12 +106,11 @@ class ResumableRunner(Runner):
             What the file holds.
 
         Raises:
-            CheckpointError: if a local file is broken or holds other objects than tensors and
-                plain values.
+            CheckpointError: if it is broken, holds other objects than tensors and plain values, or
+                is elsewhere and cannot be fetched.
         """
-        if not _is_local(filename):
-            return super().load_checkpoint(filename, map_location, strict, list(revise_keys))
-        checkpoint = read_checkpoint(filename, map_location)
+        with local_checkpoint(filename) as path:
+            checkpoint = read_checkpoint(path, map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=list(revise_keys))
@@ -133,9 +135,10 @@ class ResumableRunner(Runner):
 
     def _take_seed(self, path: str) -> None:
         """Takes the seed of the run that is resumed, before a sampler is built with another."""
-        if self._randomness_cfg.get('seed') is not None or not _is_local(path):
+        if self._randomness_cfg.get('seed') is not None:
             return
-        seed = read_checkpoint(path).get('meta', {}).get('seed')
+        with local_checkpoint(path) as local:
+            seed = read_checkpoint(local).get('meta', {}).get('seed')
         if seed is not None:
             self._randomness_cfg.update(seed=seed)
             self.set_randomness(**self._randomness_cfg)
