@@ -36,6 +36,7 @@ SWITCHES: list[tuple[int, str, Any, Any]] = [
     (15, f'{CRITERION}.assigner.max_confidence', 0.8, 1.0),
     (15, f'{CRITERION}.assigner.small_area', 0.05, 0.0),
     (16, f'{CRITERION}.assigner.use_mask_quality', True, False),
+    (16, 'model.pseudo_masks.assigner.use_mask_quality', True, False),
     (17, f'{CRITERION}.loss_pseudo.mask_weight', 2.5, 5.0),
     (17, f'{CRITERION}.loss_pseudo.dice_weight', 2.5, 5.0),
     (17, f'{CRITERION}.loss_pseudo.importance_sample_ratio', 0.5, 0.75),

@@ -27,6 +27,8 @@ model.update(released_boxes=False)
 _dataset.update(released_mapping=False)
 # rows 15, 16: not in the paper, so a pseudo mask is judged by the threshold alone
 _criterion['assigner'].update(max_confidence=1.0, small_area=0.0, use_mask_quality=False)
+# the teacher has a matching of its own
+model['pseudo_masks'].update(assigner=dict(type='BoxSupervisedAssigner', use_mask_quality=False))
 # row 17: as in Mask2Former-VIS
 _criterion['loss_pseudo'].update(mask_weight=5.0, dice_weight=5.0, importance_sample_ratio=0.75)
 _criterion['assigner'].update(mask_weight=5.0, dice_weight=5.0)

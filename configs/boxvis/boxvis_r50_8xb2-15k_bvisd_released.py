@@ -28,6 +28,8 @@ model.update(released_boxes=True)
 _dataset.update(released_mapping=True)
 # rows 15, 16
 _criterion['assigner'].update(max_confidence=0.8, small_area=0.05, use_mask_quality=True)
+# the teacher has a matching of its own
+model['pseudo_masks'].update(assigner=dict(type='BoxSupervisedAssigner', use_mask_quality=True))
 # row 17
 _criterion['loss_pseudo'].update(mask_weight=2.5, dice_weight=2.5, importance_sample_ratio=0.5)
 # row 18

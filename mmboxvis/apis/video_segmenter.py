@@ -27,7 +27,7 @@ from .spool import MaskSpool, SpooledMasks
 from .video_run import FrameResult, VideoRun
 
 # what the released program tests YouTube-VIS with
-_DEFAULT_PIPELINE = (dict(type='Resize', scale=(1333, 360), keep_ratio=True),)
+_DEFAULT_PIPELINE = (dict(type='Resize', scale=(1333, 360), keep_ratio=True, backend='pillow'),)
 _DEFAULT_FPS = 8.0
 
 
@@ -86,7 +86,7 @@ class VideoSegmenter:
         self._set_up(
             model,
             device,
-            pipeline=dataset.get('pipeline') or _DEFAULT_PIPELINE,
+            pipeline=_test_pipeline(dataset) or _DEFAULT_PIPELINE,
             classes=classes or _known_classes(meta, dataset, num_classes),
             category_ids=category_ids,
             read_ahead=read_ahead,
@@ -357,6 +357,12 @@ def _test_dataset(cfg: Config) -> Mapping[str, Any]:
                 dataset = dataset['dataset']
             return dataset
     return {}
+
+
+def _test_pipeline(dataset: Mapping[str, Any]) -> Sequence[Any] | None:
+    """Transforms of the data set, or of the part of it that is tested, as BVISD has parts."""
+    parts = [dataset, *(part for part in dataset.values() if isinstance(part, Mapping))]
+    return next((part['pipeline'] for part in parts if part.get('pipeline')), None)
 
 
 def _known_classes(

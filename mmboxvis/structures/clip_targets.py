@@ -122,6 +122,9 @@ class ClipTargets:
         limits = boxes.new_tensor([width, height, width, height])
         boxes = boxes.clamp(min=0).minimum(limits)
         has_area = (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+        if released_boxes:
+            # one pixel further on there is nothing left of a box at the edge
+            has_area &= (boxes[..., :2].floor() < limits[:2] - 1).all(-1)
         boxes = boxes * has_area[..., None]
         order = torch.arange(len(ids))
         first = order.new_full((num,), len(ids)).scatter_reduce(0, slot, order, 'amin')

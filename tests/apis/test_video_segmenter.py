@@ -18,7 +18,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmboxvis.apis import FrameResult, VideoSegmenter, open_source
+from mmboxvis.apis import FrameResult, VideoSegmenter, open_source, video_segmenter
 from mmboxvis.apis.official import save_whole
 from mmboxvis.apis.spool import MaskSpool, SpooledTrack, pack, unpack
 from mmboxvis.datasets import FrameError, ToyVIS, VideoFrames
@@ -531,3 +531,27 @@ class TestConstruction:
         save_whole(dict(state_dict=other.state_dict()), tmp_path / 'c.pth')
         with pytest.raises(ValueError, match=r'(?s)c\.pth does not fit the config.*query'):
             VideoSegmenter(config(), tmp_path / 'c.pth')
+
+
+@pytest.mark.parametrize(
+    ('config', 'short_edge'),
+    [
+        ('boxvis_r50_query-t3_ovis-480p_official', 480),
+        ('boxvis_swin-l_overlap-t3_ovis-480p_official', 480),
+        ('boxvis_r50_query-t3_ytvis21-360p_official', 360),
+        ('boxvis_r50_query-t3_ytvis21-360p', 360),
+    ],
+)
+def test_frames_are_scaled_as_in_the_test_of_the_config(config: str, short_edge: int) -> None:
+    """A set of BVISD keeps its pipeline in its part."""
+    cfg = Config.fromfile(ROOT / 'configs/testing' / f'{config}.py')
+    (resize,) = video_segmenter._test_pipeline(video_segmenter._test_dataset(cfg))
+    assert resize == dict(
+        type='Resize', scale=(1333, short_edge), keep_ratio=True, backend='pillow'
+    )
+
+
+def test_without_a_test_set_frames_are_scaled_as_for_youtube_vis() -> None:
+    cfg = Config.fromfile(ROOT / 'configs/testing/boxvis_r50_query-t3_ytvis21-360p.py')
+    expected = cfg.test_dataloader.dataset.pipeline
+    assert [dict(step) for step in expected] == list(video_segmenter._DEFAULT_PIPELINE)

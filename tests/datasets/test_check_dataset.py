@@ -213,6 +213,16 @@ def test_all_faults_at_once(tiny_json, write_json):
     }  # fmt: skip
 
 
+def test_what_is_right_of_a_broken_annotation_is_looked_at_too(tiny_json, write_json):
+    tiny_json['annotations'][1]['bboxes'][1] = [3, 4, -1, 9]
+    tiny_json['annotations'][1]['bboxes'][3] = [50, 3, 60, 20]
+    del tiny_json['annotations'][2]['bboxes']
+    report = check_dataset(write_json(tiny_json))
+    assert [(p.level, p.field, p.frame, p.annotation) for p in report.problems] == [
+        ('error', 'bboxes', 1, 0), ('error', 'bboxes', None, 3), ('warning', 'bboxes', 3, 0),
+    ]  # fmt: skip
+
+
 def test_annotations_of_broken_videos_are_no_further_errors(tiny_json, write_json):
     tiny_json['videos'][0]['file_names'] = []
     errors = check_dataset(write_json(tiny_json)).errors

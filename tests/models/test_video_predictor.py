@@ -121,7 +121,8 @@ class TestBuffer:
     def test_flushing_everything_changes_nothing(self, model: BoxVIS, buffer_frames: int) -> None:
         frames = make_video(9, SIZE)
         whole = VideoPredictor(model)(frames, ori_shape=ORIGINAL)
-        predictor = VideoPredictor(model, buffer_frames=buffer_frames, prune_score=0)
+        options = dict(buffer_frames=buffer_frames, exact_frames=buffer_frames, prune_score=0)
+        predictor = VideoPredictor(model, **options)
         flushed = predictor(frames, ori_shape=ORIGINAL)
         assert flushed.segmentations == whole.segmentations
         assert np.array_equal(flushed.scores, whole.scores)
@@ -129,12 +130,13 @@ class TestBuffer:
         assert np.array_equal(flushed.track_ids, whole.track_ids)
 
     def test_pruning_encodes_fewer(self, model: BoxVIS) -> None:
-        predictor = VideoPredictor(model, buffer_frames=1, prune_score=0.99, prune_best=2)
+        options = dict(buffer_frames=1, exact_frames=1, prune_score=0.99, prune_best=2)
+        predictor = VideoPredictor(model, **options)
         predictor(make_video(5, SIZE), ori_shape=ORIGINAL)
         assert len(predictor._promising()) == 2
 
     def test_no_more_frames_are_kept(self, model: BoxVIS) -> None:
-        predictor = VideoPredictor(model, buffer_frames=3)
+        predictor = VideoPredictor(model, buffer_frames=3, exact_frames=5)
         lengths = []
         encode = predictor._encode
 
@@ -143,8 +145,20 @@ class TestBuffer:
             encode(buffer, *args)
 
         predictor._encode = count  # type: ignore[method-assign]
-        predictor(make_video(10, SIZE), ori_shape=ORIGINAL)
-        assert lengths == [4, 4, 2]
+        predictor(make_video(12, SIZE), ori_shape=ORIGINAL)
+        assert lengths == [6, 4, 2]
+
+    def test_a_track_that_rises_late_has_all_its_masks(
+        self, model: BoxVIS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A video that is kept to its end asks nobody before what may be worth it."""
+        frames = make_video(9, SIZE)
+        whole = VideoPredictor(model)(frames, ori_shape=ORIGINAL)
+        monkeypatch.setattr(VideoPredictor, '_promising', lambda self: set())
+        kept = VideoPredictor(model, buffer_frames=3, exact_frames=9)(frames, ori_shape=ORIGINAL)
+        assert kept.segmentations == whole.segmentations
+        assert np.array_equal(kept.scores, whole.scores)
+        assert any(rle for masks in whole.segmentations for rle in masks)
 
 
 class TestStream:

@@ -140,6 +140,16 @@ class TestFromDataSample:
         targets = ClipTargets.from_data_sample(make_sample(TWO_OBJECTS), PAD)
         assert torch.equal(targets.valid, targets.box_masks.flatten(2).any(-1))
 
+    @pytest.mark.parametrize('box', [(63.0, 4.0, 64.0, 20.0), (4.0, 31.5, 9.0, 32.0)])
+    def test_released_rule_drops_what_it_moves_out_of_the_frame(
+        self, box: tuple[float, float, float, float]
+    ) -> None:
+        sample = make_sample({5: (3, [box, box])}, 2)
+        for released, number in ((False, 1), (True, 0)):
+            targets = ClipTargets.from_data_sample(sample, (32, 64), released_boxes=released)
+            assert len(targets) == number
+            assert targets.box_masks.flatten(1).any(1).all()
+
     def test_released_rule_changes_masks_only(self) -> None:
         sample = make_sample({1: (0, [(8, 8, 16, 16)])}, 1)
         targets = ClipTargets.from_data_sample(sample, PAD, released_boxes=True)

@@ -56,12 +56,12 @@ class AnnotationChecker:
         bad = {place for place, _ in bad_ones(unique, self._accepts)}
         good = []
         for place, annotation in readable:
-            if place in bad:
-                self._explain(annotation, place)
-            else:
-                good.append(annotation)
-                self._annotated.add(annotation['video_id'])
+            self._annotated.add(annotation['video_id'])
+            if is_whole(annotation.get('category_id')):
                 self._used_categories.add(annotation['category_id'])
+            kept = self._explain(annotation, place) if place in bad else annotation
+            if kept is not None:
+                good.append(kept)
         self._check_boxes(good)
         self._check_fields(good)
         for _, annotation in readable:
@@ -154,8 +154,12 @@ class AnnotationChecker:
                     fixable=can_fix_id(value), **self._video_of(annotation),
                 )  # fmt: skip
 
-    def _explain(self, annotation: dict[str, Any], place: str) -> None:
-        """Notes everything that is wrong with an annotation which the reader refuses."""
+    def _explain(self, annotation: dict[str, Any], place: str) -> dict[str, Any] | None:
+        """Notes everything that is wrong with an annotation which the reader refuses.
+
+        Returns:
+            What can be read of it, to be checked further; ``None`` for nothing.
+        """
         before = len(self.heads.problems)
         self._check_heads(annotation, place)
         video = self._sized_video(annotation)
@@ -166,6 +170,7 @@ class AnnotationChecker:
         )  # fmt: skip
         boxes: Any = annotation.get('bboxes')
         length = len(video['file_names'])
+        kept: dict[str, Any] | None = None
         whole = isinstance(boxes, list) and len(boxes) == length
         if not whole:
             trial = dict(right, bboxes=boxes)
@@ -177,12 +182,17 @@ class AnnotationChecker:
                 short = dict(video, file_names=[str(f) for f in chosen])
                 return self._refusal([dict(right, bboxes=[boxes[f] for f in chosen])], [short])
 
-            for frame in bad_ones(frames, lambda chosen: reason(chosen) is None):
+            wrong = list(bad_ones(frames, lambda chosen: reason(chosen) is None))
+            for frame in wrong:
                 what = reason([frame]) or 'cannot be read'
                 self.heads.note('error', what, frame=frame, fixable=boxes[frame] == [], **where)
+            left = [None if f in wrong else box for f, box in enumerate(boxes)]
+            if any(left):
+                kept = dict(annotation, id=annotation.get('id'), bboxes=left)
         if len(self.heads.problems) == before and self.heads.names:
             what = self._refusal([annotation], [video]) or 'cannot be read'
             self.heads.note('error', what, **dict(where, field=None))
+        return kept
 
     # -------------------------------------------------------------- boxes
 

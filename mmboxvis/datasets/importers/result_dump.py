@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,9 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
             _read_samples(content, tested, collector, place)
     else:
         place.fail(f'expected results of mmtrack or mmdet, got {type(content).__name__}')
-    return collector.finish(tested.names)
+    # numbers of classes are those of the annotations, whatever order the labels are in
+    known = tuple(tested.category_names.values())
+    return collector.finish((*known, *(name for name in tested.names if name not in known)))
 
 
 def _read_tested(path: Path, collector: Collector) -> _Tested:
@@ -278,6 +280,8 @@ def _read_instances(
 
 def _read_entries(entries: list[Mapping[str, Any]], tested: _Tested, place: Place) -> None:
     """Tracks in the YouTube-VIS layout, one entry each."""
+    # an entry names its category, so no list of labels is asked
+    tested = replace(tested, names=tuple(tested.category_names.values()))
     labels = {key: label for label, key in enumerate(tested.category_names)}
     for index, entry in enumerate(entries):
         spot = place.at(f'[{index}]')

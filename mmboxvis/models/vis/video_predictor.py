@@ -87,17 +87,21 @@ class VideoPredictor:
     clips, and finished frames wait in a buffer at stride 4 until they are enlarged and encoded.
 
     Which queries are worth encoding is known for sure only when the video ends. A video of up to
-    ``buffer_frames`` frames is therefore encoded at the end, exactly; in a longer one each full
+    ``exact_frames`` frames is therefore encoded at the end, exactly; in a longer one each full
     buffer is encoded for all queries that so far score at least ``prune_score`` in any class, or
-    are among the ``prune_best`` best. ``prune_score=0`` encodes them all, as is always done for a
-    tracker that chooses its tracks itself.
+    are among the ``prune_best`` best. A query that rises later has no masks in what is encoded
+    already. ``prune_score=0`` encodes them all. A tracker that chooses its tracks itself, as
+    :class:`OverlapTracker` does, waits for nothing: each frame is encoded at once.
 
     Args:
         model: gives the network (``student``) and the preprocessor.
         tracker: config of a tracker.
         clip_length: T, frames a clip; 1 is MinVIS.
         clip_stride: distance between the first frames of two clips, at most T.
-        buffer_frames: finished frames kept before they are encoded, Q*h*w floats each.
+        buffer_frames: finished frames kept before they are encoded, where a video is streamed or
+            longer than ``exact_frames``.
+        exact_frames: finished frames of a whole video that are kept until its end, in the host's
+            memory, at most Q*h*w floats each: 6 MB with 100 queries at 360x640.
         prune_score: see above.
         prune_best: see above.
     """
@@ -110,6 +114,7 @@ class VideoPredictor:
         clip_length: int = 3,
         clip_stride: int = 1,
         buffer_frames: int = 40,
+        exact_frames: int = 300,
         prune_score: float = 0.01,
         prune_best: int = 20,
     ) -> None:
@@ -122,6 +127,7 @@ class VideoPredictor:
         self.clip_length = clip_length
         self.clip_stride = clip_stride
         self.buffer_frames = buffer_frames
+        self.exact_frames = exact_frames
         self.prune_score = prune_score
         self.prune_best = prune_best
         # the caller may have set another default scope, as mmdet's own programs do
@@ -147,14 +153,17 @@ class VideoPredictor:
         """
         masks = TrackMasks.of(self.tracker)
         buffer: deque[TrackedFrame] = deque()
-        num_frames, flushed = 0, False
+        num_frames, flushed, limit = 0, False, self.exact_frames
         for frame in self.stream(frames):
-            buffer.append(frame)
             num_frames += 1
-            if len(buffer) > self.buffer_frames:
+            if masks.windows is not None:
+                self.encode_frame(frame, ori_shape, masks, ())
+                continue
+            buffer.append(_shelved(frame))
+            if len(buffer) > limit:
                 self._encode(buffer, self._promising(), ori_shape, masks)
-                flushed = True
-        if num_frames:
+                flushed, limit = True, self.buffer_frames
+        if buffer:
             self._encode(
                 buffer, self._promising() if flushed else self._reported(), ori_shape, masks
             )
@@ -312,15 +321,15 @@ class VideoPredictor:
             whole = self.enlarge(frame.mask_logits, frame.size)
             masks.windows.add(frame.tracked, whole)
         else:
-            # bilinear resizing raises no maximum: below -1 nothing is counted, nothing drawn
-            visible = (frame.mask_logits.amax((-2, -1)) > -1).tolist()
+            visible = _visible(frame).tolist()
             rows = [row for row, track in enumerate(ids) if visible[row] and track in keep]
         step = max(1, _MAX_PIXELS // (ori_shape[0] * ori_shape[1]))
         encoded: dict[int, RLE] = {}
         for begin in range(0, len(rows), step):
             part = rows[begin : begin + step]
             if whole is None:
-                enlarged = self.enlarge(frame.mask_logits[part], frame.size)
+                device = self.model.data_preprocessor.device
+                enlarged = self.enlarge(frame.mask_logits[part].to(device), frame.size)
             else:
                 enlarged = whole[begin : begin + step]
             final = F.interpolate(enlarged[None], ori_shape, mode='bilinear', align_corners=False)
@@ -370,3 +379,23 @@ def _checked_size(position: StreamPosition, image: np.ndarray, index: int) -> St
             f'{position.size[1]}x{position.size[0]}: all frames of a video must have one size'
         )
     return replace(position, size=(height, width))
+
+
+def _visible(frame: TrackedFrame) -> Tensor:
+    """(M,) bool: of which tracks anything can be counted or drawn.
+
+    Bilinear resizing raises no maximum, and logits up to -1 are neither.
+    """
+    return frame.mask_logits.amax((-2, -1)) > -1
+
+
+def _shelved(frame: TrackedFrame) -> TrackedFrame:
+    """A frame to be encoded later: its visible tracks alone, in the host's memory."""
+    visible = _visible(frame)
+    return TrackedFrame(
+        frame.index,
+        frame.size,
+        frame.mask_logits[visible].cpu(),
+        frame.track_ids[visible.to(frame.track_ids.device)].cpu(),
+        None,
+    )

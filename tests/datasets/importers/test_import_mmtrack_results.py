@@ -197,6 +197,40 @@ def test_results_are_scored_against_their_annotations(tool, write, source, tmp_p
     assert scores.main([boxes_only, out]) == 0
 
 
+@pytest.mark.parametrize('layout', ['lists', 'entries'])
+def test_labels_in_another_order_keep_their_categories(
+    read, tool, write, annotations, layout, tmp_path
+):
+    """A model may count its classes differently than the file does."""
+    content = as_entries()
+    if layout == 'lists':
+        content = as_lists()
+        for frame in (*content['track_bboxes'], *content['track_masks']):
+            frame.reverse()
+    plain = read('mmtrack-results', write('e.json', as_entries()), annotations=annotations)
+    results = write('r.json', content)
+    boxes = read('mmtrack-results', results, annotations=annotations, labels=('dog', 'cat'))
+    assert boxes.classes == plain.classes == ('cat', 'dog')
+
+    def classes(found):
+        return {(v.name, t.score): t.label for v in found.videos for t in v.tracks}
+
+    assert classes(boxes) == classes(plain)
+    out = tmp_path / 'out.json'
+    labels = write('labels.txt', 'dog\ncat\n')
+    given = ['--annotations', annotations, '--labels', labels, '--to', 'vis-results', '--out', out]
+    assert tool.main(['--from', 'mmtrack-results', str(results), *map(str, given)]) == 0
+    numbers = {entry['score']: entry['category_id'] for entry in json.loads(out.read_text())}
+    assert numbers == {0.875: 2, 0.75: 1, 0.5: 1}
+
+
+def test_labels_that_the_annotations_lack_come_after_theirs(read, write, annotations):
+    content = as_lists()
+    boxes = read('mmtrack-results', write('r.json', content), annotations=annotations,
+                 labels=('dog', 'bird'))  # fmt: skip
+    assert boxes.classes == ('cat', 'dog', 'bird')
+
+
 def test_real_results(read, formats):
     folder = formats / 'cocovid' / 'mmtracking_vis'
     boxes = read(
