@@ -1,4 +1,4 @@
-"""davis_mini: 9 real videos with boxes to train from and masks to score; see its README.
+"""davis_mini: 9 real videos with boxes to train from and masks to score; see docs/en/datasets.md.
 
 The folder is looked for at $MMBOXVIS_REAL_DATA, by default beside the project.
 """

@@ -1,4 +1,4 @@
-"""coco_mini as pseudo clips, of the size of davis_mini's; see the README beside the data."""
+"""coco_mini as pseudo clips, of the size of davis_mini's; see docs/en/datasets.md."""
 
 from mmengine.config import read_base
 
