@@ -59,9 +59,10 @@ def test_rows_of_a_clip(tool: ModuleType) -> None:
     assert len(clips) == 2
     for clip in clips:
         rows = clip.figures()
-        assert list(rows) == [tool.BOX, tool.TAKEN, 'refined, theta 2', 'refined, theta 5']
+        refined = ['theta 2', 'colour models, theta 2', 'theta 5', 'colour models, theta 5']
+        assert list(rows) == [tool.BOX, tool.TAKEN, tool.COLORS, *refined]
         assert rows[tool.BOX].ious.tolist() == [1, 1]
-        for name in ('refined, theta 2', 'refined, theta 5'):
+        for name in (tool.COLORS, *refined):
             assert torch.equal(rows[name].scores, rows[tool.TAKEN].scores)
             assert not torch.equal(rows[name].ious, rows[tool.TAKEN].ious)
         assert (rows[tool.TAKEN].ious < 1).all()

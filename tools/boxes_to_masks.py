@@ -26,7 +26,7 @@ from mmboxvis.apis.boxes_to_masks import BoxesToMasks, doubtful_frames, score_ma
 from mmboxvis.apis.mask_exports import to_coco, write_cvat_images, write_cvat_videos
 from mmboxvis.datasets.video_json import read_json
 from mmboxvis.files import whole_file
-from mmboxvis.models.task_modules import AffinityRefinement
+from mmboxvis.models.task_modules import AffinityRefinement, ColorModelRefinement
 
 REVIEW_COLUMNS = (
     'video',
@@ -99,7 +99,7 @@ def annotate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
     annotator = BoxesToMasks(
         segmenter,
         class_agnostic=args.class_agnostic,
-        refinement=AffinityRefinement() if args.refine else None,
+        refinements=[ColorModelRefinement(), AffinityRefinement()] if args.refine else [],
     )
     boxes = annotator.read(args.boxes, args.images)
     begin = time.perf_counter()

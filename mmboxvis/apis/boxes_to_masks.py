@@ -28,12 +28,9 @@ from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_
 from mmboxvis.evaluation.functional.rle import compress
 from mmboxvis.files import OutsideError, path_below
 from mmboxvis.models.losses.functional import rgb_to_lab
-from mmboxvis.models.task_modules import (
-    AffinityRefinement,
-    BoxSupervisedAssigner,
-    PseudoMaskGenerator,
-)
+from mmboxvis.models.task_modules import BoxSupervisedAssigner, PseudoMaskGenerator
 from mmboxvis.models.task_modules.pseudo_mask_generator import projection_score
+from mmboxvis.models.task_modules.refinement import Refinement, refine_masks
 from mmboxvis.models.vis import VideoPredictor
 from mmboxvis.models.vis.track_masks import encode_masks
 from mmboxvis.models.vis.video_predictor import PredictedClip
@@ -95,8 +92,8 @@ class BoxesToMasks:
             classes that the network does not know.
         category_map: category name in the file to class of the network, see
             :class:`~mmboxvis.datasets.BoxVideo`.
-        refinement: draws the averaged masks to the colours of the frame before they are cut
-            (beyond the paper); confidences are those of the masks before it.
+        refinements: draw the averaged masks to the colours of the frame, one after another, before
+            they are cut (beyond the paper); confidences are those of the masks before it.
     """
 
     def __init__(
@@ -105,11 +102,11 @@ class BoxesToMasks:
         *,
         class_agnostic: bool = False,
         category_map: Mapping[str, str | None] | None = None,
-        refinement: AffinityRefinement | None = None,
+        refinements: Sequence[Refinement] = (),
     ) -> None:
         self.segmenter = segmenter
         self.class_agnostic = class_agnostic
-        self.refinement = refinement
+        self.refinements = tuple(refinements)
         self.category_map = dict(category_map or {})
         self._predictor = VideoPredictor(segmenter.model, **segmenter.model.test_cfg)
         generator = getattr(segmenter.model, 'pseudo_mask_generator', None)
@@ -268,11 +265,12 @@ class BoxesToMasks:
         projection = projection_score(logits.sigmoid()[:, None], box_masks[:, None])
         confidences = frame.probs[rows] / counts * projection
         final, threshold = logits, 0.0
-        if self.refinement is not None:
+        if self.refinements:
             preprocessor = self.segmenter.model.data_preprocessor
             rgb = preprocessor.to_rgb(torch.from_numpy(image).to(boxes.device).permute(2, 0, 1))
             lab = rgb_to_lab(rgb)[None]
-            final = self.refinement(logits[:, None], lab, box_masks[:, None]).squeeze(1)
+            masks = refine_masks(self.refinements, logits[:, None], lab, box_masks[:, None])
+            final = masks.squeeze(1)
             threshold = 0.5
         final = F.interpolate(final[None], ori_shape, mode='bilinear', align_corners=False)[0]
         rles = encode_masks((final > threshold) & boxes_to_masks(boxes, ori_shape).bool())

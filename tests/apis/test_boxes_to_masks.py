@@ -28,7 +28,8 @@ from mmboxvis.apis.mask_exports import (
 )
 from mmboxvis.apis.official import save_whole
 from mmboxvis.datasets import AnnotationError, VideoFrames
-from mmboxvis.models.task_modules import AffinityRefinement
+from mmboxvis.models.task_modules import AffinityRefinement, ColorModelRefinement
+from mmboxvis.models.task_modules.refinement import Refinement
 from mmboxvis.models.vis import BoxVIS
 from tests.models.tiny import NUM_QUERIES, SIZE, criterion_cfg, make_boxvis, make_clip, network_cfg
 from tests.reference.boxes_to_masks import masks_in_boxes
@@ -104,6 +105,13 @@ def annotated(segmenter: VideoSegmenter, dataset: tuple[Path, Path]) -> dict[str
     return boxes.with_masks(annotator.annotate(boxes))
 
 
+REFINEMENTS: list[list[Refinement]] = [
+    [],
+    [AffinityRefinement(num_steps=5, theta=50)],
+    [ColorModelRefinement(), AffinityRefinement(num_steps=5, theta=50)],
+]
+
+
 class TestVideo:
     def test_no_object(self, segmenter: VideoSegmenter) -> None:
         segmentations, confidences = run(BoxesToMasks(segmenter), arrays(3), [], [])
@@ -115,14 +123,14 @@ class TestVideo:
         assert segmentations == [[None] * 3]
         assert np.isnan(confidences).all()
 
-    @pytest.mark.parametrize('refinement', [None, AffinityRefinement(num_steps=5, theta=50)])
+    @pytest.mark.parametrize('refinements', REFINEMENTS)
     @pytest.mark.parametrize('num_frames', [1, 2, 3, 6])
     def test_agrees_with_the_plain_way(
         self,
         model: BoxVIS,
         segmenter: VideoSegmenter,
         num_frames: int,
-        refinement: AffinityRefinement | None,
+        refinements: list[Refinement],
     ) -> None:
         labels = [1, 0, 3]
         boxes = [
@@ -131,8 +139,8 @@ class TestVideo:
             track(num_frames, 20, 20, missing=(0,)),
         ]
         frames_rgb = make_clip(num_frames).float()
-        masks, wanted = masks_in_boxes(model, frames_rgb, labels, boxes, refinement=refinement)
-        annotator = BoxesToMasks(segmenter, refinement=refinement)
+        masks, wanted = masks_in_boxes(model, frames_rgb, labels, boxes, refinements=refinements)
+        annotator = BoxesToMasks(segmenter, refinements=refinements)
         segmentations, confidences = run(annotator, arrays(num_frames), labels, boxes)
         for i in range(3):
             for t in range(num_frames):

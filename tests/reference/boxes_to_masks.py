@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmboxvis.models.losses.functional import rgb_to_lab
-from mmboxvis.models.task_modules import AffinityRefinement, BoxSupervisedAssigner
+from mmboxvis.models.task_modules import BoxSupervisedAssigner
+from mmboxvis.models.task_modules.refinement import Refinement
 from mmboxvis.models.vis import BaseVIS
 
 
@@ -17,7 +20,7 @@ def masks_in_boxes(
     labels: list[int],
     boxes: list[list[list[float] | None]],
     clip_length: int = 3,
-    refinement: AffinityRefinement | None = None,
+    refinements: Sequence[Refinement] = (),
 ) -> tuple[dict[tuple[int, int], Tensor], dict[tuple[int, int], float]]:
     """Masks and confidences by (object, frame), of frames whose size the network takes as it is.
 
@@ -27,7 +30,7 @@ def masks_in_boxes(
         labels: class of each object.
         boxes: for each object and frame xyxy in pixels, or ``None``.
         clip_length: T; clips begin at every frame.
-        refinement: of the averaged masks.
+        refinements: of the averaged masks, one after another.
     """
     num_frames, _, height, width = frames_rgb.shape
     logits: dict[tuple[int, int], list[Tensor]] = {}
@@ -63,9 +66,11 @@ def masks_in_boxes(
         large = F.interpolate(mean[None, None], (height, width), mode='bilinear')[0, 0]
         filled = fill(box, height, width)
         masks[i, t] = (large > 0) & filled.bool()
-        if refinement is not None:
-            lab = rgb_to_lab(frames_rgb[t])[None]
-            refined = refinement(large[None, None], lab, filled[None, None])
+        if refinements:
+            lab, logit = rgb_to_lab(frames_rgb[t])[None], large[None, None]
+            for refinement in refinements:
+                refined = refinement(logit, lab, filled[None, None])
+                logit = refined.clamp(1e-6, 1 - 1e-6).logit()
             at_full_size = F.interpolate(refined, (height, width), mode='bilinear')[0, 0]
             masks[i, t] = (at_full_size > 0.5) & filled.bool()
         scores = [dice(large.sigmoid().amax(axis), filled.amax(axis)) for axis in (0, 1)]

@@ -41,7 +41,7 @@ from mmboxvis.structures import ClipTargets
 from mmboxvis.visualization.overlay import draw_tracks
 from mmboxvis.visualization.sheet import contact_sheet
 
-BOX, TAKEN, TRUE = 'filled box', 'as they are', 'true masks'
+BOX, TAKEN, COLORS, TRUE = 'filled box', 'as they are', 'colour models', 'true masks'
 SHEET_CLIPS = 5
 LEVELS = (0.5, 0.7, 0.9)
 
@@ -143,7 +143,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         nargs='+',
         default=[2.0, 5.0, 10.0],
-        help='colour distances to refine with, see AffinityRefinement (default: 2 5 10)',
+        help='colour distances of AffinityRefinement, alone and after colour models (default: 2 5 10)',
     )
     parser.add_argument('--num', type=int, default=60, help='clips (default: 60)')
     parser.add_argument('--seed', type=int, default=0)
@@ -173,9 +173,12 @@ def make_generators(model: BoxVIS, thetas: Sequence[float]) -> dict[str, PseudoM
     assert model.pseudo_mask_generator is not None
     assigner = model.pseudo_mask_generator.assigner
     generators = {TAKEN: PseudoMaskGenerator(assigner)}
+    colors = dict(type='ColorModelRefinement')
+    generators[COLORS] = PseudoMaskGenerator(assigner, colors)
     for theta in thetas:
         refine = dict(type='AffinityRefinement', theta=theta)
-        generators[f'refined, theta {theta:g}'] = PseudoMaskGenerator(assigner, refine)
+        generators[f'theta {theta:g}'] = PseudoMaskGenerator(assigner, refine)
+        generators[f'{COLORS}, theta {theta:g}'] = PseudoMaskGenerator(assigner, [colors, refine])
     return generators
 
 
