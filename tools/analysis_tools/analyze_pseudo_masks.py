@@ -143,7 +143,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=float,
         nargs='+',
         default=[2.0, 5.0, 10.0],
-        help='colour distances of AffinityRefinement, alone and after colour models (default: 2 5 10)',
+        help='colour distances of AffinityRefinement, also after colour models (default: 2 5 10)',
     )
     parser.add_argument('--num', type=int, default=60, help='clips (default: 60)')
     parser.add_argument('--seed', type=int, default=0)
