@@ -14,5 +14,15 @@ with read_base():
 model['criterion']['loss_pair'].update(loss_weight=1.0, num_neighbors=9, dilation=6, color_thr=0.05)
 model['pair_warmup'] = 0.3
 
+# what is alike in an object and its background its colours tell as a whole; such pseudo masks are
+# worth as much as true ones
+model['pseudo_masks']['refine'] = [
+    dict(type='ColorModelRefinement'),
+    dict(type='AffinityRefinement', theta=5.0),
+]
+model['criterion']['loss_pseudo'].update(
+    mask_weight=5.0, dice_weight=5.0, importance_sample_ratio=0.75
+)
+
 # 900 steps are too few for a teacher that forgets over 1000
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.01)]

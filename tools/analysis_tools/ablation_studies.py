@@ -153,30 +153,31 @@ def _threshold(mode: str, value: float = 0.5) -> Options:
     return {'model.confidence': dict(type='ConfidenceSchedule', mode=mode, value=value)}
 
 
+# the teacher's masks as they are, and their weights
+_UNREFINED: Options = {
+    _REFINE: None,
+    f'{_PSEUDO}.mask_weight': 2.5,
+    f'{_PSEUDO}.dice_weight': 2.5,
+    f'{_PSEUDO}.importance_sample_ratio': 0.5,
+}
 _TOYVIS_HARD = DataSet(
     'configs/boxvis/boxvis_tiny_toyvis-hard.py',
     'configs/baselines/mask2former-vis_tiny_toyvis-hard.py',
+    as_in_paper=_UNREFINED,
 )
 
 SETS = {
     'toyvis': DataSet(
         'configs/boxvis/boxvis_tiny_toyvis.py',
         'configs/baselines/mask2former-vis_tiny_toyvis.py',
-        # pairs, the teacher's masks as they are, and their weights
-        as_in_paper={
-            f'{_PAIR}.dilation': 4,
-            f'{_PAIR}.loss_weight': 1.0,
-            _REFINE: None,
-            f'{_PSEUDO}.mask_weight': 2.5,
-            f'{_PSEUDO}.dice_weight': 2.5,
-            f'{_PSEUDO}.importance_sample_ratio': 0.5,
-        },
+        as_in_paper={f'{_PAIR}.dilation': 4, f'{_PAIR}.loss_weight': 1.0, **_UNREFINED},
     ),
     'toyvis-hard': _TOYVIS_HARD,
     'toyvis-hard-started': replace(
         _TOYVIS_HARD,
         # what is there for networks from nothing; this one tells objects apart, like the paper's
         as_in_paper={
+            **_UNREFINED,
             f'{_PAIR}.num_neighbors': 7,
             'model.pair_warmup': 0.0,
             **_threshold('rising'),
