@@ -202,7 +202,8 @@ _NO_PSEUDO: Options = {
 _WITHIN_FRAMES: Options = {f'{_PAIR}.num_neighbors': 2}
 
 _BY_NEIGHBORS = dict(type='AffinityRefinement', theta=5.0)
-_REFINED: Options = {_REFINE: _BY_NEIGHBORS}
+# lists, which replace what a config has; dicts would be merged into it
+_REFINED: Options = {_REFINE: [_BY_NEIGHBORS]}
 _BY_COLOR_MODELS: Options = {_REFINE: [dict(type='ColorModelRefinement'), _BY_NEIGHBORS]}
 # weighed and sampled like true masks
 _RELIED_ON: Options = {
