@@ -42,6 +42,8 @@ param_scheduler[0].update(milestones=[10000, 12000])
 _dataset['coco'].update(pipeline=paper_image_pipeline)
 # row 24
 model['test_cfg'].update(tracker=dict(type='QueryTracker'))
+# row 35
+model['test_cfg'].update(prune_score=0.01)
 # row 25
 for _part in ('ytvis', 'ovis'):
     _dataset[_part]['clip'].update(replacement=False)

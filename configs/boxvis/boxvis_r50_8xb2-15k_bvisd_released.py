@@ -42,6 +42,8 @@ for _part in ('ytvis', 'ovis', 'coco'):
 param_scheduler[0].update(milestones=[12000])
 # row 24
 model['test_cfg'].update(tracker=dict(type='QueryTracker'))
+# row 35
+model['test_cfg'].update(prune_score=0.0)
 # row 25
 for _part in ('ytvis', 'ovis'):
     _dataset[_part]['clip'].update(replacement=True)

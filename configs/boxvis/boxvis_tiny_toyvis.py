@@ -10,7 +10,7 @@ with read_base():
 
 # masks bulge where a box leaves room, and a teacher hands that on: its masks are drawn to the
 # colours of the frame first, and are then worth as much as true ones (docs/en/learning.md); on
-# ToyVIS-hard, whose colours do not end with the object, that costs more than it gains
+# ToyVIS-hard, whose colours do not end with the object, that alone costs more than it gains
 model['pseudo_masks']['refine'] = dict(type='AffinityRefinement', theta=5.0)
 model['criterion']['loss_pseudo'].update(
     mask_weight=5.0, dice_weight=5.0, importance_sample_ratio=0.75

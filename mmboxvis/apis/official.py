@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmboxvis.engine.checkpoint_files import CheckpointError, local_checkpoint
 from mmboxvis.files import whole_file
 from mmboxvis.models.vis import BaseVIS, BoxVIS
 from mmboxvis.models.vis.network_cfg import clip_network_cfg
@@ -157,7 +158,7 @@ def load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, A
 
     Args:
         model: as its config builds it.
-        path: of the checkpoint; every tensor of the student must be in it.
+        path: or URL of the checkpoint; every tensor of the student must be in it.
 
     Returns:
         The checkpoint's ``meta``; empty for a released one.
@@ -168,12 +169,16 @@ def load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, A
     """
     meta: Mapping[str, Any] = {}
     try:
-        content = read_ours(path)
-        state, meta = content.get('state_dict', content), content.get('meta', {})
-    except ValueError:
-        state = read_checkpoint(path)
-        if is_official(state):
-            state = convert_official(path)['state_dict']
+        with local_checkpoint(path) as local:
+            try:
+                content = read_ours(local)
+                state, meta = content.get('state_dict', content), content.get('meta', {})
+            except ValueError:
+                state = read_checkpoint(local)
+                if is_official(state):
+                    state = convert_official(local)['state_dict']
+    except CheckpointError as error:
+        raise ValueError(str(error)) from error
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:  # tensors of a wrong shape, all of them named

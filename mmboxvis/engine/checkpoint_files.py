@@ -20,7 +20,7 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import get_local_path
 from mmengine.logging import HistoryBuffer, print_log
 
-from mmboxvis.files import StrPath
+from mmboxvis.files import StrPath, whole_file
 from mmboxvis.plain_pickle import ADMITTED_BY_TORCH
 
 _STEP = re.compile(r'(?:iter|epoch)_(\d+)\.pth')
@@ -61,7 +61,7 @@ def local_checkpoint(path: StrPath) -> Iterator[Path]:
     """Gives the local file of a checkpoint, wherever it is.
 
     What ``http(s)://`` names is fetched once, to the folder where torch keeps such files; other
-    schemes are mmengine's, and their copies go when the block is left.
+    schemes are those of mmengine's file backends, and their copies go when the block is left.
 
     Args:
         path: a local path or a URL.
@@ -80,19 +80,30 @@ def local_checkpoint(path: StrPath) -> Iterator[Path]:
             else:
                 local = Path(copies.enter_context(get_local_path(url)))
         except (OSError, HTTPException, ImportError, KeyError, ValueError) as error:
-            raise CheckpointError(f'{url} cannot be fetched: {error}') from error
+            reason = f'no backend for {error}' if isinstance(error, KeyError) else error
+            raise CheckpointError(f'{url} cannot be fetched: {reason}') from error
         yield local
 
 
 def _download(url: str) -> Path:
-    """The file behind a URL; torch writes it whole or not at all."""
+    """The file behind a URL; one that is broken off is not kept.
+
+    Raises:
+        CheckpointError: if what comes is cut short or damaged.
+    """
     name = Path(urlparse(url).path).name or 'checkpoint.pth'
     # two URLs may end in one name
     key = hashlib.sha256(url.encode()).hexdigest()[:12]
     target = Path(torch.hub.get_dir(), 'checkpoints', f'{key}-{name}')
     if not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(target), progress=is_main_process())
+        # torch does not notice a lost connection
+        with whole_file(target) as temporary:
+            torch.hub.download_url_to_file(url, str(temporary), progress=is_main_process())
+            try:
+                require_whole(temporary)
+            except CheckpointError as error:
+                raise CheckpointError(f'{url} was not fetched whole, try again') from error
     return target
 
 

@@ -223,6 +223,15 @@ def test_what_is_right_of_a_broken_annotation_is_looked_at_too(tiny_json, write_
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize('category', [None, [5], {}, 'x', 5.5])
+def test_a_broken_category_beside_good_boxes(tiny_json, write_json, category):
+    tiny_json['annotations'][1]['category_id'] = category
+    if category is None:
+        del tiny_json['annotations'][1]['category_id']
+    (error,) = check_dataset(write_json(tiny_json)).errors
+    assert (error.field, error.annotation) == ('category_id', 0)
+
+
 def test_annotations_of_broken_videos_are_no_further_errors(tiny_json, write_json):
     tiny_json['videos'][0]['file_names'] = []
     errors = check_dataset(write_json(tiny_json)).errors

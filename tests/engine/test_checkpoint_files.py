@@ -217,3 +217,23 @@ def test_an_error_in_the_block_is_not_taken_for_one_of_fetching(server: tuple[Pa
     save(folder / 'a.pth')
     with pytest.raises(ValueError, match='of the block'), local_checkpoint(f'{url}/a.pth'):
         raise ValueError('of the block')
+
+
+def test_a_download_that_was_broken_off_is_not_kept(
+    server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, url = server
+    whole = save(folder / 'a.pth').read_bytes()
+
+    def cut(url: str, target: str, progress: bool) -> None:
+        Path(target).write_bytes(whole[: len(whole) // 2])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.hub, 'download_url_to_file', cut)
+        with (
+            pytest.raises(CheckpointError, match=f'{url}/a.pth was not fetched whole'),
+            local_checkpoint(f'{url}/a.pth'),
+        ):
+            pass
+    with local_checkpoint(f'{url}/a.pth') as path:
+        assert read_checkpoint(path)['meta'] == dict(iter=3)

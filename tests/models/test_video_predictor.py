@@ -249,7 +249,7 @@ class TestStream:
 class TestOverlapTracker:
     @pytest.mark.parametrize('num_frames', [1, 3, 6])
     def test_gives_every_frame(self, model: BoxVIS, num_frames: int) -> None:
-        predictor = VideoPredictor(model, tracker=dict(type='OverlapTracker'), buffer_frames=2)
+        predictor = VideoPredictor(model, tracker=dict(type='OverlapTracker'))
         prediction = predictor(make_video(num_frames, SIZE), ori_shape=ORIGINAL)
         assert prediction.num_frames == num_frames
         assert len(prediction.labels) > 0
@@ -264,17 +264,6 @@ class TestOverlapTracker:
         assert prediction.num_frames == 4
         assert len(prediction.labels) > 0
         assert not any(masks[-1] for masks in prediction.segmentations)
-
-    def test_buffer_makes_no_difference(self, model: BoxVIS) -> None:
-        frames = make_video(6, SIZE)
-        one, other = (
-            VideoPredictor(model, tracker=dict(type='OverlapTracker'), buffer_frames=size)(
-                frames, ori_shape=ORIGINAL
-            )
-            for size in (1, 40)
-        )
-        assert one.segmentations == other.segmentations
-        assert np.array_equal(one.scores, other.scores)
 
 
 @pytest.mark.parametrize('scope', [None, 'mmdet', 'mmengine'])

@@ -187,7 +187,7 @@ class AnnotationChecker:
                 what = reason([frame]) or 'cannot be read'
                 self.heads.note('error', what, frame=frame, fixable=boxes[frame] == [], **where)
             left = [None if f in wrong else box for f, box in enumerate(boxes)]
-            if any(left):
+            if any(left) and is_whole(annotation.get('category_id')):
                 kept = dict(annotation, id=annotation.get('id'), bboxes=left)
         if len(self.heads.problems) == before and self.heads.names:
             what = self._refusal([annotation], [video]) or 'cannot be read'

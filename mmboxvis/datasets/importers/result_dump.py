@@ -117,7 +117,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
             _read_samples(content, tested, collector, place)
     else:
         place.fail(f'expected results of mmtrack or mmdet, got {type(content).__name__}')
-    # numbers of classes are those of the annotations, whatever order the labels are in
+    # classes are in the order of the annotations, whatever order the labels are in
     known = tuple(tested.category_names.values())
     return collector.finish((*known, *(name for name in tested.names if name not in known)))
 

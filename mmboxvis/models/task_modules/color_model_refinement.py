@@ -77,7 +77,7 @@ class ColorModelRefinement:
         """Refines masks; runs in float32.
 
         With ``(h', w') = ceil((H, W) / stride)``, about eight tensors of ``N * T * h' * w'``
-        floats and four of ``N`` histograms (of 33 thousand bins each) are held at a time.
+        floats and nine of ``N`` histograms (of 33 thousand bins each) are held at a time.
 
         Args:
             mask_logits: (N, T, h, w).
@@ -90,12 +90,14 @@ class ColorModelRefinement:
         with torch.autocast(mask_logits.device.type, enabled=False):
             cells = Cells.of(mask_logits, lab, box_masks, self.stride)
             bins = self._bins(cells.colors)
-            around = enlarge_boxes(cells.boxes, self.margin)
+            around = enlarge_boxes(cells.boxes, self.margin) * inside_frame(cells.colors)
             masks = cells.logits.sigmoid() * cells.boxes
             for _ in range(self.num_rounds):
                 seen = torch.stack([masks, around * (1 - masks)])
                 inside, outside = self._densities(seen, bins).add(_UNSEEN).log().unbind()
                 evidence = (inside - outside).clamp(-self.max_log_ratio, self.max_log_ratio)
+                # less than a cell, of the object or around it, tells nothing
+                evidence = evidence * (seen.flatten(2).sum(2) >= 1).all(0)[:, None]
                 moved = evidence.index_select(1, bins).view_as(masks)
                 masks = (cells.logits + self.weight * moved).sigmoid() * cells.boxes
             return masks
@@ -117,7 +119,6 @@ class ColorModelRefinement:
         for dim in (1, 2, 3):
             smooth = _mean_of_three(smooth, dim)
         smooth = smooth.flatten(1)
-        # less than a cell is no model
         density = smooth / smooth.sum(1, keepdim=True).clamp(min=1)
         return density.unflatten(0, seen.shape[:2])
 
@@ -143,6 +144,20 @@ def enlarge_boxes(boxes: Tensor, margin: float) -> Tensor:
     """
     rows, columns = (_enlarge_spans(boxes.amax(dim), margin) for dim in (-1, -2))
     return rows[..., :, None] * columns[..., None, :]
+
+
+def inside_frame(colors: Tensor) -> Tensor:
+    """Where a frame is not padded at its right and bottom.
+
+    Args:
+        colors: (T, 3, h, w), CIE Lab; padding is black.
+
+    Returns:
+        (h, w), 1 up to the last row and column in which any frame is not black, else 0.
+    """
+    seen = (colors[:, 0].amax(0) > 0).to(colors)
+    rows, columns = (seen.amax(dim).flip(0).cummax(0).values.flip(0) for dim in (1, 0))
+    return rows[:, None] * columns
 
 
 def _enlarge_spans(inside: Tensor, margin: float) -> Tensor:
