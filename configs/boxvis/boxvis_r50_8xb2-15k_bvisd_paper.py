@@ -27,7 +27,7 @@ model.update(released_boxes=False)
 _dataset.update(released_mapping=False)
 # rows 15, 16: not in the paper, so a pseudo mask is judged by the threshold alone
 _criterion['assigner'].update(max_confidence=1.0, small_area=0.0, use_mask_quality=False)
-# the teacher has a matching of its own
+# row 16 once more: the teacher has a matching of its own
 model['pseudo_masks'].update(assigner=dict(type='BoxSupervisedAssigner', use_mask_quality=False))
 # row 17: as in Mask2Former-VIS
 _criterion['loss_pseudo'].update(mask_weight=5.0, dice_weight=5.0, importance_sample_ratio=0.75)
@@ -42,8 +42,6 @@ param_scheduler[0].update(milestones=[10000, 12000])
 _dataset['coco'].update(pipeline=paper_image_pipeline)
 # row 24
 model['test_cfg'].update(tracker=dict(type='QueryTracker'))
-# row 35
-model['test_cfg'].update(prune_score=0.01)
 # row 25
 for _part in ('ytvis', 'ovis'):
     _dataset[_part]['clip'].update(replacement=False)
@@ -51,3 +49,5 @@ for _part in ('ytvis', 'ovis'):
 _criterion['loss_pair'].update(wrap_last=False)
 # row 34
 _criterion.update(local_averages=False)
+# row 35
+model['test_cfg'].update(prune_score=0.01)

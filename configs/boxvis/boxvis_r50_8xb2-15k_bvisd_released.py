@@ -28,7 +28,7 @@ model.update(released_boxes=True)
 _dataset.update(released_mapping=True)
 # rows 15, 16
 _criterion['assigner'].update(max_confidence=0.8, small_area=0.05, use_mask_quality=True)
-# the teacher has a matching of its own
+# row 16 once more: the teacher has a matching of its own
 model['pseudo_masks'].update(assigner=dict(type='BoxSupervisedAssigner', use_mask_quality=True))
 # row 17
 _criterion['loss_pseudo'].update(mask_weight=2.5, dice_weight=2.5, importance_sample_ratio=0.5)
@@ -42,8 +42,6 @@ for _part in ('ytvis', 'ovis', 'coco'):
 param_scheduler[0].update(milestones=[12000])
 # row 24
 model['test_cfg'].update(tracker=dict(type='QueryTracker'))
-# row 35
-model['test_cfg'].update(prune_score=0.0)
 # row 25
 for _part in ('ytvis', 'ovis'):
     _dataset[_part]['clip'].update(replacement=True)
@@ -51,5 +49,7 @@ for _part in ('ytvis', 'ovis'):
 _criterion['loss_pair'].update(wrap_last=True)
 # row 34
 _criterion.update(local_averages=True)
+# row 35
+model['test_cfg'].update(prune_score=0.0)
 # rows 12, 13, 24: R50 is tested with query matching, Swin-L on OVIS and BVISD with this
 released_overlap_tracker = dict(type='OverlapTracker', lose_last_frame=True, class_filter_all=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmboxvis.models.losses.functional import color_similarity
 from mmboxvis.registry import TASK_UTILS
 
-from .refinement import Cells
+from .refinement import Cells, require_positive
 
 
 @TASK_UTILS.register_module()
@@ -49,16 +49,14 @@ class AffinityRefinement:
         own_weight: float = 0.02,
         min_share: float = 0.5,
     ) -> None:
-        options = dict(
+        require_positive(
+            self,
             num_steps=num_steps,
             dilation=dilation,
             stride=stride,
             theta=theta,
             own_weight=own_weight,
         )
-        wrong = {name: value for name, value in options.items() if value <= 0}
-        if wrong:
-            raise ValueError(f'options of AffinityRefinement must be positive, not {wrong}')
         if not 0 <= min_share <= 1:
             raise ValueError(f'min_share must lie in [0, 1], not {min_share}')
         self.num_steps = num_steps

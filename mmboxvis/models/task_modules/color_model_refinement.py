@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmboxvis.registry import TASK_UTILS
 
-from .refinement import Cells
+from .refinement import Cells, require_positive
 
 # all colours of sRGB
 _LOWEST, _HIGHEST = (0.0, -87.0, -108.0), (100.0, 99.0, 95.0)
@@ -51,7 +51,8 @@ class ColorModelRefinement:
         max_log_ratio: float = 3.0,
         stride: int = 2,
     ) -> None:
-        options = dict(
+        require_positive(
+            self,
             num_rounds=num_rounds,
             weight=weight,
             bin_size=bin_size,
@@ -59,9 +60,6 @@ class ColorModelRefinement:
             max_log_ratio=max_log_ratio,
             stride=stride,
         )
-        wrong = {name: value for name, value in options.items() if value <= 0}
-        if wrong:
-            raise ValueError(f'options of ColorModelRefinement must be positive, not {wrong}')
         self.num_rounds = num_rounds
         self.weight = weight
         self.bin_size = bin_size

@@ -30,7 +30,7 @@ class PseudoMaskGenerator:
 
     Args:
         assigner: a :class:`BoxSupervisedAssigner` or the config of one; the default one if not
-            given. Only its class and projection terms are used, and `use_mask_quality`.
+            given. Only its class and projection terms are used, and ``use_mask_quality``.
         refine: config of a :class:`ColorModelRefinement` or an :class:`AffinityRefinement`, or
             several, each of which refines what the one before it gives; ``None`` takes the
             teacher's masks as they are.

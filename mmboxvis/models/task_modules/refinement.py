@@ -42,6 +42,17 @@ def refine_masks(
     return masks
 
 
+def require_positive(owner: object, **options: float) -> None:
+    """Checks options of a refinement.
+
+    Raises:
+        ValueError: if one of them is not above 0.
+    """
+    wrong = {name: value for name, value in options.items() if value <= 0}
+    if wrong:
+        raise ValueError(f'options of {type(owner).__name__} must be positive, not {wrong}')
+
+
 class Cells(NamedTuple):
     """Masks, colours and boxes of a clip with ``(h', w') = ceil((H, W) / stride)``.
 

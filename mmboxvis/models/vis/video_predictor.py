@@ -324,11 +324,11 @@ class VideoPredictor:
             visible = _visible(frame).tolist()
             rows = [row for row, track in enumerate(ids) if visible[row] and track in keep]
         step = max(1, _MAX_PIXELS // (ori_shape[0] * ori_shape[1]))
+        device = self.model.data_preprocessor.device
         encoded: dict[int, RLE] = {}
         for begin in range(0, len(rows), step):
             part = rows[begin : begin + step]
             if whole is None:
-                device = self.model.data_preprocessor.device
                 enlarged = self.enlarge(frame.mask_logits[part].to(device), frame.size)
             else:
                 enlarged = whole[begin : begin + step]
