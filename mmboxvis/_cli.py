@@ -322,12 +322,30 @@ def join_cpu_processes(cfg: Config) -> None:
 # ------------------------------------------------------------------ mixed precision
 
 
+_PLAIN_WRAPPERS = {
+    'OptimWrapper',
+    'AmpOptimWrapper',
+    'AutocastOptimWrapper',
+    'FiniteOptimWrapper',
+    'FiniteAmpOptimWrapper',
+}
+
+
 def enable_amp(cfg: Config) -> None:
     """Switch training to mixed precision, in the form that the device at hand supports.
 
     Raises:
-        UsageError: If mmengine knows no mixed precision for the device.
+        UsageError: If mmengine knows no mixed precision for the device, or the config makes its
+            steps in another way.
     """
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    wrapper = kind if isinstance(kind, str) else kind.__name__
+    if 'strategy' in cfg or wrapper not in _PLAIN_WRAPPERS:
+        raise UsageError(
+            f'--amp goes with one of {sorted(_PLAIN_WRAPPERS)} and no strategy; the config has '
+            f'{wrapper} and {"a" if "strategy" in cfg else "no"} strategy: set the precision there '
+            '(FSDP: strategy.model_wrapper.mixed_precision, DeepSpeed: strategy.bf16)'
+        )
     device = get_device()
     if device in AMP_DEVICES:
         cfg.optim_wrapper.type = 'FiniteAmpOptimWrapper'

@@ -9,9 +9,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -495,6 +497,28 @@ def test_amp_follows_the_device(
     assert set(cfg.optim_wrapper) == keys
 
 
+@pytest.mark.parametrize('kind', ['fsdp', 'zero2'])
+def test_amp_is_refused_where_a_strategy_makes_the_steps(kind: str) -> None:
+    cfg = Config.fromfile(ROOT / f'configs/boxvis/boxvis_r50_8xb2-15k_bvisd_{kind}.py')
+    before = dict(cfg.optim_wrapper)
+    with pytest.raises(UsageError, match='set the precision there'):
+        _cli.enable_amp(cfg)
+    assert dict(cfg.optim_wrapper) == before
+
+
+def test_nothing_to_resume_keeps_the_weights_for_other_runners(
+    train: ModuleType, tmp_path: Path
+) -> None:
+    """They know nothing of ``start_from``."""
+    config = 'configs/boxvis/boxvis_r50_8xb2-15k_bvisd_fsdp.py'
+    arguments = (config, '--work-dir', tmp_path, '--resume')
+    cfg = merged(train, *arguments)
+    assert not cfg.resume and cfg.load_from == 'checkpoints/mask2former_r50_coco-instance.pth'
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_3.pth'))
+    cfg = merged(train, *arguments)
+    assert cfg.resume and cfg.load_from is None
+
+
 def test_amp_on_an_unknown_device(
     train: ModuleType, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -927,6 +951,52 @@ def test_interrupted_slurm_job_goes_on(tmp_path: Path, in_batch: bool, end: str)
         assert code == 0 and lines[0].endswith('--launcher slurm --resume')
     else:
         assert code == 0 and lines[1].endswith('--launcher slurm --resume')
+
+
+def test_slurm_job_submitted_again_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+    shown_arguments(tmp_path, 'srun')
+    (tmp_path / 'dir').mkdir()
+    command = ['tools/slurm_train.sh', 'part', 'job', 'c.py', f'{tmp_path}/dir']
+    variables = dict(PATH=f'{tmp_path}:{os.environ["PATH"]}', SLURM_RESTART_COUNT='0')
+    assert '--resume' not in run_script(*command, **variables)
+    (tmp_path / 'dir/interrupted').touch()
+    assert run_script(*command, **variables)[-1] == '--resume'
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGUSR1])
+def test_dist_train_passes_signals_on(tmp_path: Path, number: int) -> None:
+    """To all processes, and waits for them."""
+    tools = tmp_path / 'tools'
+    tools.mkdir()
+    for name in ('_launch.sh', 'dist_train.sh'):
+        shutil.copy(ROOT / 'tools' / name, tools)
+    (tools / 'train.py').write_text(
+        'import os, pathlib, signal, sys, time\n'
+        'here = pathlib.Path(__file__).parent\n'
+        'def stop(number, frame):\n'
+        '    time.sleep(0.3)\n'
+        '    (here / f"saved_{os.environ[\'RANK\']}_{number}").touch()\n'
+        '    sys.exit(75)\n'
+        f'signal.signal({int(number)}, stop)\n'
+        '(here / f"ready_{os.environ[\'RANK\']}").touch()\n'
+        'time.sleep(60)\n'
+    )
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = str(free.getsockname()[1])
+    process = subprocess.Popen(
+        ['bash', str(tools / 'dist_train.sh'), 'c.py', '2'],
+        env={**os.environ, 'PORT': port, 'PYTHON': sys.executable},
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while len(list(tools.glob('ready_*'))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(timeout=60) != 0
+    assert sorted(p.name for p in tools.glob('saved_*')) == [
+        f'saved_{rank}_{int(number)}' for rank in (0, 1)
+    ]
 
 
 def test_slurm_script_passes_signals_on(tmp_path: Path) -> None:

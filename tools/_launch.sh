@@ -14,6 +14,9 @@ need_arguments() {
 
 # with_torchrun PROCESSES TOOL [ARGUMENTS...]: on this node; several nodes by environment.
 with_torchrun() {
+  # left to itself it dies of USR1 and leaves its processes behind; it passes on what it handles
+  # (the default of --signals-to-handle, which not all versions have)
+  export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
   exec "${PYTHON:-python}" -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \

@@ -4,7 +4,8 @@
 # Environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS, MAX_RESTARTS (100).
 # A run that Slurm interrupts saves a checkpoint and ends with status 75. Within sbatch the job is
 # then put back into the queue (submit it with --requeue, --open-mode=append and, for the end of
-# its time, --signal=B:USR1@120); without sbatch a new srun waits for its turn. Both resume.
+# its time, --signal=B:USR1@120); without sbatch a new srun waits for its turn. Both resume, as does
+# a job whose WORK_DIR holds a run that was interrupted.
 # shellcheck source=tools/_launch.sh
 source "$(dirname "${BASH_SOURCE[0]}")/_launch.sh"
 
@@ -13,7 +14,7 @@ interrupted=75
 marker="$4/interrupted"
 arguments=("$3" --work-dir "$4" --launcher slurm "${@:5}")
 resume=()
-if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] || [ -e "$marker" ]; then
   resume=(--resume)
 fi
 for _ in $(seq "${MAX_RESTARTS:-100}"); do

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
 from mmboxvis._cli import (
     UsageError,
@@ -59,8 +60,13 @@ def merge_args(args: argparse.Namespace) -> Config:
         cfg.auto_scale_lr.enable = True
     if args.resume == 'auto':
         cfg.resume = True
-        cfg.start_from = cfg.get('load_from')  # where there is nothing to resume yet
-        cfg.load_from = None
+        if cfg.get('runner_type', 'ResumableRunner') == 'ResumableRunner':
+            cfg.start_from = cfg.get('load_from')  # where there is nothing to resume yet
+            cfg.load_from = None
+        elif find_latest_checkpoint(cfg.work_dir) is None:
+            cfg.resume = False  # other runners would leave the weights of load_from out as well
+        else:
+            cfg.load_from = None
     elif args.resume is not None:
         require_checkpoint(args.resume)
         cfg.resume = True

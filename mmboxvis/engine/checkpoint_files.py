@@ -139,7 +139,7 @@ def read_checkpoint(path: StrPath, map_location: Any = 'cpu') -> dict[str, Any]:
     return content
 
 
-def checkpoint_folder(work_dir: str | Path) -> Path:
+def checkpoint_folder(work_dir: StrPath) -> Path:
     """Where the checkpoints of a run are.
 
     Args:
@@ -152,21 +152,47 @@ def checkpoint_folder(work_dir: str | Path) -> Path:
         folder of the named one.
     """
     work_dir = Path(work_dir)
-    marker = work_dir / 'last_checkpoint'
-    last = marker.read_text(encoding='utf-8').strip() if marker.is_file() else ''
+    last = _last_checkpoint(work_dir)
     if not last or (work_dir / Path(last).name).is_file():
         return work_dir
     return Path(last).parent
 
 
-def newest_whole(folder: StrPath) -> Path | None:
-    """The checkpoint of most steps in a work folder that is whole; the log warns of broken ones."""
+def _last_checkpoint(work_dir: Path) -> str:
+    """What ``last_checkpoint`` says; empty without the file."""
+    marker = work_dir / 'last_checkpoint'
+    return marker.read_text(encoding='utf-8').strip() if marker.is_file() else ''
+
+
+def saved_steps(folder: StrPath) -> dict[Path, int]:
+    """The checkpoints in a folder and their steps, the fewest first."""
     steps = {
         path: int(match[1])
         for path in Path(folder).glob('*.pth')
         if (match := _STEP.fullmatch(path.name))
     }
-    for path in sorted(steps, key=steps.__getitem__, reverse=True):
+    return dict(sorted(steps.items(), key=lambda item: item[1]))
+
+
+def newest_whole(work_dir: StrPath) -> Path | None:
+    """The newest checkpoint of a run that is whole; the log warns of others.
+
+    Args:
+        work_dir: of the run, see :func:`checkpoint_folder`. Files of more steps than the one that
+            ``last_checkpoint`` names were left by another run, before this one began anew.
+    """
+    steps = saved_steps(checkpoint_folder(work_dir))
+    named = _STEP.fullmatch(Path(_last_checkpoint(Path(work_dir))).name)
+    last = max(steps.values(), default=0) if named is None else int(named[1])
+    strangers = [path.name for path, step in steps.items() if step > last]
+    if strangers:
+        print_log(
+            f'{work_dir}: {", ".join(strangers)} left out, of an earlier run: this one has come to '
+            f'step {last}',
+            logger='current',
+            level=logging.WARNING,
+        )
+    for path in reversed([path for path, step in steps.items() if step <= last]):
         try:
             content = read_checkpoint(path)
             if not {'meta', 'state_dict', 'optimizer'} <= content.keys():

@@ -114,6 +114,20 @@ def test_newest_whole_goes_back_until_one_is_good(
     assert all(text.endswith('it is left out') for text in told)
 
 
+def test_what_an_earlier_run_left_is_not_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (3, 6, 9):
+        save(tmp_path / f'iter_{step}.pth')
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_3.pth'))
+    told: list[str] = []
+    monkeypatch.setattr(checkpoint_files, 'print_log', lambda text, **_: told.append(text))
+    assert newest_whole(tmp_path) == tmp_path / 'iter_3.pth'
+    assert len(told) == 1 and 'iter_6.pth, iter_9.pth left out' in told[0]
+    (tmp_path / 'last_checkpoint').write_text('')  # killed while mmengine wrote it
+    assert newest_whole(tmp_path) == tmp_path / 'iter_9.pth'
+
+
 def test_checkpoints_of_a_run_that_was_moved(tmp_path: Path) -> None:
     """``last_checkpoint`` still names the folder that the run was in."""
     old, new, other = (tmp_path / name for name in ('old', 'new', 'other'))

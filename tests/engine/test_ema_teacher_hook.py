@@ -45,7 +45,9 @@ class TwoLayers(BaseModel):
         return dict(loss=self.student(torch.stack(inputs)).square().mean())
 
 
-def run(model: BaseModel, folder: Path, max_iters: int = 4, momentum: float = 0.25) -> Runner:
+def run(
+    model: BaseModel, folder: Path, max_iters: int = 4, momentum: float = 0.25, accumulate: int = 1
+) -> Runner:
     data = [dict(inputs=torch.randn(3)) for _ in range(8)]
     runner = Runner(
         model=model,
@@ -57,7 +59,7 @@ def run(model: BaseModel, folder: Path, max_iters: int = 4, momentum: float = 0.
             collate_fn=dict(type='pseudo_collate'),
         ),
         train_cfg=dict(by_epoch=False, max_iters=max_iters),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5)),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.5), accumulative_counts=accumulate),
         custom_hooks=[EMATeacherHook(momentum=momentum)],
         default_hooks=dict(checkpoint=None),
         default_scope='mmboxvis',
@@ -82,6 +84,16 @@ def test_teacher_moves_before_each_forward_pass(tmp_path: Path) -> None:
             assert not torch.equal(student, model.seen[i - 1][0])
         teacher = 0.75 * teacher + 0.25 * student
         torch.testing.assert_close(seen_teacher, teacher)
+
+
+def test_teacher_moves_once_a_step_of_accumulated_gradients(tmp_path: Path) -> None:
+    model = TwoLayers()
+    run(model, tmp_path, max_iters=6, accumulate=3)
+    teachers = [teacher for _, teacher, _ in model.seen]
+    assert all(torch.equal(teachers[i], teachers[i + 1]) for i in (0, 1, 3, 4))
+    student = model.seen[3][0]
+    assert not torch.equal(student, model.seen[2][0])
+    torch.testing.assert_close(teachers[3], 0.75 * teachers[0] + 0.25 * student)
 
 
 def test_progress_counts_from_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmboxvis.engine import FiniteOptimWrapper, NonFiniteHook
 from mmboxvis.engine.batch_dump import describe_batch, pack_batch, unpack_batch
+from mmboxvis.engine.hooks.non_finite_hook import NonFiniteError
 from mmboxvis.registry import HOOKS
 from tests.engine.small_runs import Run, load_main, make_config
 from tests.models.tiny import TWO_OBJECTS, make_clip, make_sample
@@ -68,6 +69,43 @@ class TestFiniteSteps:
         assert torch.isfinite(weights(layer)).all()
 
 
+class TestAccumulation:
+    def test_only_every_other_call_comes_to_a_step(self) -> None:
+        layer, wrapper = make_wrapper(accumulative_counts=2)
+        before, seen = weights(layer), []
+        for number in range(4):
+            with wrapper.optim_context(layer):
+                loss = layer(torch.rand(4, 3)).square().mean()
+            wrapper.update_params(loss * (torch.nan if number == 0 else 1))
+            seen.append((wrapper.updated, wrapper.skipped, torch.equal(weights(layer), before)))
+        waits, left_out, taken = (False, False, True), (True, True, True), (True, False, False)
+        assert seen == [waits, left_out, waits, taken]
+
+    def test_a_step_is_laid_to_the_part_that_was_bad(self, tmp_path: Path) -> None:
+        runner, hook = make_runner(tmp_path), NonFiniteHook(max_in_a_row=2)
+        first, second = make_batch(), make_batch()
+        second['data_samples'] = [
+            make_sample(TWO_OBJECTS, video_id=9, video_name='innocent', frame_ids=[0, 1, 2])
+        ]
+
+        def step(iteration: int, batch: dict[str, Any], loss: float, updated: bool) -> None:
+            runner.iter, runner.optim_wrapper.updated = iteration, updated
+            hook.after_train_iter(runner, 0, batch, dict(loss=torch.tensor(loss)))  # type: ignore[arg-type]
+
+        step(0, first, float('nan'), updated=False)
+        assert not runner.logger and not hook.in_a_row
+        step(1, second, 1.0, updated=True)
+        (line,) = runner.logger
+        assert 'loss nan' in line and 'park' in line and 'innocent' not in line
+        step(2, first, float('nan'), updated=False)
+        with pytest.raises(NonFiniteError):
+            step(3, second, 1.0, updated=True)
+        (dump,) = tmp_path.glob('non_finite_*.pth')
+        assert dump.name == 'non_finite_iter_3_rank_0.pth'
+        names = describe_batch(unpack_batch(torch.load(dump, weights_only=True)['batch']))
+        assert any('park' in name for name in names)
+
+
 class Lines(list):
     """A logger that keeps what it is told."""
 
@@ -77,7 +115,7 @@ class Lines(list):
 
 def make_runner(tmp_path: Path, skipped: bool = True) -> SimpleNamespace:
     _, wrapper = make_wrapper()
-    wrapper.skipped, wrapper.grad_norm = skipped, float('nan')
+    wrapper.updated, wrapper.skipped, wrapper.grad_norm = True, skipped, float('nan')
     model = nn.Linear(2, 2)
     return SimpleNamespace(
         iter=4,

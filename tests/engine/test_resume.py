@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import random
 import signal
 import time
@@ -12,10 +13,24 @@ from typing import Any
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 
 from mmboxvis.engine import RESUME_LATER
+from mmboxvis.registry import HOOKS
 from tests.engine.small_runs import STEPS, Run, make_config
 from tests.engine.test_checkpoint_files import Runs
+
+
+@HOOKS.register_module()
+class SlowValidationHook(Hook):
+    """Leaves a file where validation has begun, and gives time to break it off."""
+
+    def after_val_iter(self, runner: Any, batch_idx: int, *args: Any, **kwargs: Any) -> None:
+        """Waits, the first time that the run comes here."""
+        mark = Path(runner.work_dir) / 'validating'
+        if not mark.exists():
+            mark.touch()
+            time.sleep(1)
 
 
 @pytest.fixture(scope='module')
@@ -158,6 +173,57 @@ def test_code_in_the_weights_of_a_config_without_a_runner_is_not_run(
     assert run.start().wait() == [1]
     assert 'hostile.pth' in run.log().splitlines()[-1]
     assert not (folder / 'hacked').exists()
+
+
+@pytest.mark.slow
+def test_run_that_began_anew_does_not_go_on_with_the_one_before(cfg: Config, folder: Path) -> None:
+    run = Run(cfg, folder / 'anew')
+    run.finish('--cfg-options', 'train_cfg.max_iters=9')
+    before = len(run.diary())
+    assert 'starts anew' not in run.log()
+    run.finish('--cfg-options', 'train_cfg.max_iters=3')
+    assert 'writes over what an earlier one left' in run.log() and 'iter_9.pth' in run.log()
+    run.finish('--resume', '--cfg-options', 'train_cfg.max_iters=5')
+    assert 'iter_6.pth, iter_9.pth left out' in run.log()
+    assert [line.split()[0] for line in run.diary()[before:]] == ['1', '2', '3', '4', '5']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, RESUME_LATER), (signal.SIGKILL, -9)])
+def test_validation_that_was_broken_off_is_repeated(
+    cfg: Config, folder: Path, number: int, code: int
+) -> None:
+    """That of the last step, after which nothing else would be left to do."""
+    cfg = copy.deepcopy(cfg)
+    cfg.train_cfg.update(max_iters=6, val_interval=6, val_begin=1)
+    cfg.default_hooks.logger.update(interval=1)
+    cfg.default_hooks.slow = dict(type='SlowValidationHook')
+    run = Run(cfg, folder / f'validation_{number}')
+    run.start()
+    while not (run.folder / 'validating').exists() and run.processes[0].is_alive():
+        time.sleep(0.01)
+    os.killpg(run.processes[0].pid, number)
+    assert run.wait() == [code], run.log()[-3000:]
+    assert (run.folder / 'interrupted').exists() == (number == signal.SIGTERM)
+    assert not list(run.folder.glob('best_*.pth'))
+    run.finish('--resume')
+    assert 'the validation after step 6 was broken off and is repeated' in run.log()
+    assert len(run.diary()) == 6 and list(run.folder.glob('best_AP_iter_6.pth'))
+    assert not (run.folder / 'interrupted').exists()
+    validations = run.log().count('AP_50:')
+    run.finish('--resume')
+    assert run.log().count('AP_50:') == validations, 'one that is done is done'
+
+
+def test_weights_that_fit_nothing_are_refused(cfg: Config, folder: Path) -> None:
+    """As those of detectron2 that nobody converted."""
+    torch.save(dict(model={'backbone.conv1.weight': torch.zeros(1)}), folder / 'detectron2.pth')
+    cfg = copy.deepcopy(cfg)
+    cfg.load_from = str(folder / 'detectron2.pth')
+    run = Run(cfg, folder / 'fits_nothing')
+    assert run.start().wait() == [1]
+    assert 'holds none of the' in run.log().splitlines()[-1]
+    assert 'from_official.py' in run.log().splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -7,9 +7,11 @@ from typing import Protocol, cast
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from mmboxvis.engine.optimizers.finite_step import accumulates
 from mmboxvis.registry import HOOKS
 
 
@@ -34,7 +36,8 @@ class EMATeacherHook(Hook):
     """Updates the teacher of a :class:`BoxVIS` before every training iteration.
 
     ``teacher = (1 - momentum) * teacher + momentum * student``, constant, as in the released
-    program: the update comes first, then both networks run. The hook also tells the model how far
+    program: the update comes first, then both networks run. Where gradients of several iterations
+    are accumulated it comes once for them, before the first. The hook also tells the model how far
     the training is, which the confidence schedule needs (``iteration / max_iters``, from 1).
 
     At the start of a fresh run the student is copied into the teacher, unless the loaded
@@ -67,5 +70,8 @@ class EMATeacherHook(Hook):
     ) -> None:
         """Moves the teacher and sets the progress."""
         model = _unwrap(runner.model)
-        model.update_teacher(self.momentum)
+        wrapper = getattr(runner, 'optim_wrapper', None)
+        # a student that stands still would be averaged in again
+        if not isinstance(wrapper, OptimWrapper) or not accumulates(wrapper):
+            model.update_teacher(self.momentum)
         model.set_progress((runner.iter + 1) / runner.max_iters)

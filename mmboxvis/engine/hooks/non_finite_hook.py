@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,26 @@ class NonFiniteError(RuntimeError):
     """Too many steps in a row had a loss or gradient that is not finite."""
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What one iteration gave to a step.
+
+    Attributes:
+        iteration: counted from 0.
+        batch: of this process.
+        losses: of it.
+    """
+
+    iteration: int
+    batch: Mapping[str, Any]
+    losses: Mapping[str, float]
+
+    @property
+    def bad(self) -> dict[str, float]:
+        """The losses that are not finite."""
+        return {name: value for name, value in self.losses.items() if not math.isfinite(value)}
+
+
 @HOOKS.register_module()
 class NonFiniteHook(Hook):
     """Reports the steps that :class:`~mmboxvis.engine.FiniteOptimWrapper` leaves out.
@@ -30,7 +52,8 @@ class NonFiniteHook(Hook):
     Each is logged with its losses, videos and frames, and counted: ``skipped_steps`` in the log is
     the share of steps left out. After ``max_in_a_row`` of them without one between the run stops,
     and each process leaves a file with which ``tools/misc/replay_batch.py`` repeats its step.
-    The weights are those of the last step that was taken.
+    The weights are those of the last step that was taken. A step that adds up several iterations
+    (``accumulative_counts``) counts as one, and is laid to those with a bad loss.
 
     Args:
         max_in_a_row: at least 1.
@@ -46,6 +69,7 @@ class NonFiniteHook(Hook):
             raise ValueError(f'max_in_a_row must be at least 1, got {max_in_a_row}')
         self.max_in_a_row = max_in_a_row
         self.in_a_row = 0
+        self._parts: list[_Part] = []
 
     def after_train_iter(
         self,
@@ -58,6 +82,11 @@ class NonFiniteHook(Hook):
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, FiniteSteps):
             return
+        assert isinstance(data_batch, Mapping)
+        self._parts.append(_Part(runner.iter, data_batch, _numbers(outputs or {})))
+        if not wrapper.updated:
+            return
+        parts, self._parts = self._parts, []
         runner.message_hub.update_scalar('train/skipped_steps', float(wrapper.skipped))
         if not wrapper.skipped:
             self.in_a_row = 0
@@ -65,45 +94,43 @@ class NonFiniteHook(Hook):
         self.in_a_row += 1
         count = runner.message_hub.runtime_info.get('skipped_steps', 0) + 1
         runner.message_hub.update_info('skipped_steps', count)
-        assert isinstance(data_batch, Mapping)
-        losses = _numbers(outputs or {})
         runner.logger.warning(
             f'step {runner.iter + 1} is left out, {self.in_a_row} in a row, {count} in all: '
-            + self._report(data_batch, losses, wrapper.grad_norm)
+            + self._report(parts, wrapper.grad_norm)
         )
         if self.in_a_row >= self.max_in_a_row:
-            path = self._dump(runner, data_batch, losses)
+            path = self._dump(runner, next((part for part in parts if part.bad), parts[-1]))
             raise NonFiniteError(
                 f'{self.in_a_row} steps in a row had a loss or gradient that is not finite; the '
                 f'last one is in {path}: python tools/misc/replay_batch.py {path}'
             )
 
     @staticmethod
-    def _report(batch: Mapping[str, Any], losses: Mapping[str, float], grad_norm: float) -> str:
-        """Of all processes that hold a bad loss, or of all where none does."""
-        bad = {name: value for name, value in losses.items() if not abs(value) < float('inf')}
-        parts = all_gather_object((bad, describe_batch(batch)))
-        guilty = [part for part in parts if part[0]] or parts
+    def _report(parts: Sequence[_Part], grad_norm: float) -> str:
+        """Of all batches with a bad loss, in any process, or of all where none has one."""
+        told = [(part.bad, describe_batch(part.batch)) for part in parts]
+        everyone = [part for told in all_gather_object(told) for part in told]
+        guilty = [part for part in everyone if part[0]] or everyone
         values = sorted({f'{name} {value}' for part in guilty for name, value in part[0].items()})
         videos = '; '.join(line for part in guilty for line in part[1])
         what = ', '.join(values) or f'finite losses, but a gradient of norm {grad_norm}'
         return f'{what}; clips: {videos}'
 
     @staticmethod
-    def _dump(runner: Runner, batch: Mapping[str, Any], losses: Mapping[str, float]) -> Path:
+    def _dump(runner: Runner, part: _Part) -> Path:
         model: Any = runner.model.module if is_model_wrapper(runner.model) else runner.model
         rank = get_rank()
-        path = Path(runner.work_dir) / f'non_finite_iter_{runner.iter + 1}_rank_{rank}.pth'
+        path = Path(runner.work_dir) / f'non_finite_iter_{part.iteration + 1}_rank_{rank}.pth'
         content = dict(
             format=FORMAT,
-            iter=runner.iter,
+            iter=part.iteration,
             rank=rank,
             world_size=get_world_size(),
             seed=int(runner.seed or 0),
             progress=float(getattr(model, 'progress', 0.0)),
             config=runner.cfg.pretty_text,
-            losses=dict(losses),
-            batch=pack_batch(batch),
+            losses=dict(part.losses),
+            batch=pack_batch(part.batch),
             state_dict={name: value.cpu() for name, value in model.state_dict().items()},
         )
         with whole_file(path) as temporary:

@@ -34,6 +34,10 @@ class StopOnSignalHook(Hook):
     exit status is then that of the killed, the file ``interrupted`` in the work folder tells too.
     Signals that follow the first change nothing; Slurm sends several.
 
+    A validation is broken off after the video under way; :class:`WholeCheckpointHook` repeats it
+    when the run is resumed. Processes have different videos and do not wait for each other there:
+    the first one stops alone, which ends the others.
+
     Args:
         signals: names of the signals; Slurm sends ``SIGTERM`` before it takes the machine away,
             and ``--signal=USR1@120`` sends ``SIGUSR1`` two minutes before the time is up.
@@ -48,6 +52,8 @@ class StopOnSignalHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listens, if this is the main thread: Python allows it nowhere else."""
+        if is_main_process():
+            (Path(runner.work_dir) / INTERRUPTED).unlink(missing_ok=True)
         if threading.current_thread() is threading.main_thread():
             self._before = {name: signal.signal(name, self._note) for name in self.signals}
 
@@ -70,18 +76,38 @@ class StopOnSignalHook(Hook):
             told = int(of_all)
         if not told:
             return
+        self._save(runner, told, f'after step {runner.iter + 1}')
+        barrier()
+        raise SystemExit(RESUME_LATER)
+
+    def after_val_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | Sequence | None = None,
+        outputs: Sequence | None = None,
+    ) -> None:
+        """Stops the run in its validation if the first process was told to.
+
+        Raises:
+            SystemExit: with status 75, after the checkpoint is written.
+        """
+        if self.received and is_main_process():
+            where = f'in the validation after step {runner.iter}'
+            self._save(runner, self.received, where, between_steps=True)
+            raise SystemExit(RESUME_LATER)
+
+    @staticmethod
+    def _save(runner: Runner, told: int, where: str, *, between_steps: bool = False) -> None:
+        """Leaves the checkpoint and the file that tells."""
         keeper = WholeCheckpointHook.of(runner)
         saved = 'no checkpoint: there is no WholeCheckpointHook'
         if keeper is not None:
-            saved = keeper.save_now(runner)
+            saved = keeper.save_now(runner, between_steps=between_steps)
         if is_main_process():
             (Path(runner.work_dir) / INTERRUPTED).touch()
-        barrier()
         name = signal.Signals(told).name
-        runner.logger.warning(
-            f'{name}: stopped after step {runner.iter + 1}, saved {saved}; --resume goes on'
-        )
-        raise SystemExit(RESUME_LATER)
+        runner.logger.warning(f'{name}: stopped {where}, saved {saved}; --resume goes on')
 
     def after_train(self, runner: Runner) -> None:
         """Listens no more."""

@@ -7,10 +7,12 @@ from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmboxvis.engine.checkpoint_files import plain, plain_history, rebuilt_history
 from mmboxvis.registry import HOOKS
+
+_VALIDATED = 'validated_step'
 
 
 @HOOKS.register_module()
@@ -19,6 +21,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     * The oldest checkpoint is removed after the new one is on the disk, not before.
     * Files hold tensors and plain values only and load with ``torch.load(weights_only=True)``.
+    * A validation that was broken off is repeated when the run is resumed.
 
     That a file is written whole or not at all is the work of
     :class:`~mmboxvis.engine.ResumableRunner`.
@@ -26,6 +29,9 @@ class WholeCheckpointHook(CheckpointHook):
     Args:
         kwargs: as in mmengine.
     """
+
+    last_ckpt: str | None
+    _saved = False
 
     @classmethod
     def of(cls, runner: Runner) -> WholeCheckpointHook | None:
@@ -48,6 +54,41 @@ class WholeCheckpointHook(CheckpointHook):
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=step))
         return str(self.last_ckpt)
 
+    def before_train(self, runner: Runner) -> None:
+        """Prepares as mmengine does, and remembers the checkpoint that a run was resumed from."""
+        super().before_train(runner)
+        name = Path(runner.message_hub.runtime_info.get('last_ckpt') or '').name
+        path = self.file_backend.join_path(self.out_dir, name)
+        if name and self.last_ckpt is None and self.file_backend.exists(path):
+            self.last_ckpt = path
+
+    def before_train_epoch(self, runner: Runner) -> None:
+        """Validates where a run that is resumed was broken off in its validation."""
+        loop = runner.train_loop
+        if self.by_epoch or not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None:
+            return
+        step = runner.iter
+        due = step % loop.val_interval == 0 or step == runner.max_iters
+        done = runner.message_hub.runtime_info.get(_VALIDATED) == step
+        if step and step >= loop.val_begin and due and not done:
+            runner.logger.info(f'the validation after step {step} was broken off and is repeated')
+            runner.val_loop.run()
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Saves the best as mmengine does, and that this validation is done."""
+        runner.message_hub.update_info(_VALIDATED, runner.iter)
+        self._saved = False
+        super().after_val_epoch(runner, metrics or {})
+        newest = Path(self.last_ckpt or '').name
+        # mmengine writes the newest again only where it is the best
+        if (
+            not self.by_epoch
+            and newest == self.filename_tmpl.format(runner.iter)
+            and not self._saved
+        ):
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            self._save_checkpoint_with_step(runner, runner.iter, meta)
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Makes all of it plain that is not weights."""
         checkpoint['message_hub'] = plain_history(checkpoint['message_hub'])
@@ -65,6 +106,7 @@ class WholeCheckpointHook(CheckpointHook):
         if kept and len(kept) == self.max_keep_ckpts and kept[-1] != step:
             oldest = kept.popleft()  # with room for the new one mmengine removes nothing
         super()._save_checkpoint_with_step(runner, step, meta)
+        self._saved = True
         if oldest is not None and is_main_process():
             path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(oldest))
             if self.file_backend.isfile(path):

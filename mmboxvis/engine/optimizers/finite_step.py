@@ -13,6 +13,14 @@ from torch import Tensor
 from mmboxvis.registry import OPTIM_WRAPPERS
 
 
+def accumulates(wrapper: OptimWrapper) -> bool:
+    """Whether gradients are there that wait for those of the next iteration.
+
+    True between the iterations that ``accumulative_counts`` adds up to one step.
+    """
+    return wrapper.inner_count % wrapper._accumulative_counts != 0
+
+
 class FiniteSteps(OptimWrapper):
     """Leaves out steps whose loss or gradient is not finite.
 
@@ -26,10 +34,13 @@ class FiniteSteps(OptimWrapper):
         kwargs: as for mmengine's wrappers.
 
     Attributes:
-        skipped: whether the last call of :meth:`update_params` left its step out.
+        updated: whether the last call of :meth:`update_params` came to a step; with
+            ``accumulative_counts`` of n every n-th does.
+        skipped: whether it left that step out.
         grad_norm: norm of the gradient before it was clipped.
     """
 
+    updated = False
     skipped = False
     grad_norm = math.nan
     clip_func: Any = None  # mmengine sets it only where there is something to clip
@@ -45,13 +56,14 @@ class FiniteSteps(OptimWrapper):
         zero_kwargs: dict | None = None,
     ) -> None:
         """Goes back and makes a step, if all numbers are finite."""
-        self.skipped = False
+        self.updated = self.skipped = False
         # times 1 changes no bit; a finite gradient below an infinite loss would pass unheard
         loss = loss * torch.where(loss.detach().isfinite(), 1.0, math.nan)
         super().update_params(loss, step_kwargs, zero_kwargs)
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradient and makes the step, or leaves it out."""
+        self.updated = True
         self._clip_grad()
         if not self.skipped:
             self.optimizer.step(**kwargs)
@@ -97,11 +109,22 @@ class FiniteAmpOptimWrapper(FiniteSteps, AmpOptimWrapper):
 
     The scaler of the loss finds its scale by overflows, so that a few steps are left out at the
     start of every run in float16.
+
+    Args:
+        args: as for mmengine's wrapper.
+        sharded: see :class:`FiniteSteps`; the scaler then hears of an overflow in any process.
+        kwargs: as for mmengine's wrapper.
     """
 
+    def __init__(self, *args: Any, sharded: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, sharded=sharded, **{'use_fsdp': sharded, **kwargs})
+
     def step(self, **kwargs: Any) -> None:
-        """Hands the step to the scaler, which leaves it out where a gradient is not finite."""
+        """Hands the step to the scaler, or leaves it out where the gradient is not finite."""
+        self.updated = True
         self.loss_scaler.unscale_(self.optimizer)
         self._clip_grad()
-        self.loss_scaler.step(self.optimizer, **kwargs)
+        # the scaler looks at gradients one by one: a norm may be too large though none of them is
+        if not self.skipped:
+            self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update(self._scale_update_param)

@@ -16,10 +16,12 @@ from mmengine.runner.checkpoint import _load_checkpoint_to_model
 from torch import nn
 
 from mmboxvis.engine.checkpoint_files import (
+    CheckpointError,
     checkpoint_folder,
     local_checkpoint,
     newest_whole,
     read_checkpoint,
+    saved_steps,
 )
 from mmboxvis.engine.hooks import WholeCheckpointHook
 from mmboxvis.files import AnnotationError, FrameError, whole_file
@@ -76,6 +78,8 @@ class ResumableRunner(Runner):
                 self.logger.info(f'{self.work_dir} holds no checkpoint to resume: starting anew')
         if self._resume and self._load_from is not None:
             self._take_seed(self._load_from)
+        if not self._resume:
+            self._warn_of_another_run()
         try:
             return super().train()
         except (AnnotationError, FrameError):
@@ -106,14 +110,27 @@ class ResumableRunner(Runner):
             What the file holds.
 
         Raises:
-            CheckpointError: if it is broken, holds other objects than tensors and plain values, or
-                is elsewhere and cannot be fetched.
+            CheckpointError: if it is broken, holds other objects than tensors and plain values, is
+                elsewhere and cannot be fetched, or names none of the model's tensors.
         """
         with local_checkpoint(filename) as path:
             checkpoint = read_checkpoint(path, map_location)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
+        missing: list[str] = []
+        # mmengine tells of missing tensors in the log alone, even where it found not one
+        counter = model.register_load_state_dict_post_hook(
+            lambda _, keys: missing.extend(keys.missing_keys)
+        )
         _load_checkpoint_to_model(model, checkpoint, strict, revise_keys=list(revise_keys))
+        counter.remove()
+        wanted = {name for name in model.state_dict() if 'num_batches_tracked' not in name}
+        if wanted and wanted <= set(missing):
+            raise CheckpointError(
+                f'{filename} holds none of the {len(wanted)} tensors of the model; weights of '
+                "detectron2's Mask2Former and of the released BoxVIS have to go through "
+                'tools/model_converters/from_official.py first'
+            )
         self._has_loaded = True
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
@@ -126,10 +143,19 @@ class ResumableRunner(Runner):
         saved = keeper.save_now(self, between_steps=True)
         self.logger.warning(f'cannot go on after step {self.iter}, saved {saved}')
 
+    def _warn_of_another_run(self) -> None:
+        """Tells that a run that starts anew will write over the checkpoints of another."""
+        there = list(saved_steps(checkpoint_folder(self.work_dir)))
+        if there and is_main_process():
+            self.logger.warning(
+                f'this run starts anew and writes over what an earlier one left in '
+                f'{there[-1].parent} (up to {there[-1].name}); --resume goes on with that, '
+                '--work-dir takes another folder'
+            )
+
     def _newest(self) -> str | None:
         """The newest checkpoint of the run that is whole, the same in all processes."""
-        folder = checkpoint_folder(self.work_dir)
-        found = [newest_whole(folder) if is_main_process() else None]
+        found = [newest_whole(self.work_dir) if is_main_process() else None]
         broadcast_object_list(found)
         return None if found[0] is None else str(found[0])
 
