@@ -10,10 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from mmengine.config import Config
 
 from mmboxvis._cli import UsageError
+from mmboxvis.datasets import generate_toyvis
 from mmboxvis.evaluation.functional import GroundTruth
 from mmboxvis.registry import MODELS
 from tests.test_analysis_tools import load
@@ -170,14 +172,83 @@ def test_further_sets_are_scored(
     assert tool.main([*command, '--rows', '1 : 0 : 0']) == 0
     assert faked == ['train.py 1 : 0 : 0 0', *['test.py 1 : 0 : 0 0'] * 3]
     table = capsys.readouterr().out
-    assert '| seen: AP | seen: mean IoU | toyvis: AP | toyvis: mean IoU |' in table
-    assert '| 25.0 | 25.0 | 25.0 | 50.0 | 50.0 | 65.0 | 50.0 | 65.0 | 50.0 |' in table
+    further = ('AP', 'mean IoU', 'of the fast')
+    titles = [f'{name}: {title}' for name in ('seen', 'toyvis') for title in further]
+    assert f'| {" | ".join(titles)} |' in table
+    assert '| 25.0 | 25.0 | 25.0 | 50.0 | 50.0' + 2 * ' | 65.0 | 50.0 | 50.0' in table
     folder = tmp_path / 'table5_mix_folds/1-0-0/seed_0'
     tested = [Config.fromfile(folder / f'row/{name}.py') for name in ('config', 'seen', 'toyvis')]
     videos = [cfg.test_dataloader.dataset.get('videos') for cfg in tested]
     assert [cfg.test_evaluator.get('videos') for cfg in tested] == videos
     assert (len(videos[0]), len(videos[1]), videos[2]) == (3, 6, None)
     assert tested[2].test_dataloader.dataset.type == 'ToyVIS'
+
+
+def test_more_videos_are_scored_of_runs_that_are_done(
+    tool: ModuleType,
+    faked: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    drawn: list[tuple[Path, Any]] = []
+    monkeypatch.setattr(tool, 'generate_toyvis', lambda root, **how: drawn.append((root, how)))
+    command = ['--set', 'toyvis-hard-fast', '--out', str(tmp_path), '--seeds', '0']
+    assert tool.main(['table4', *command, '--rows', '2 spatial']) == 0
+    assert tool.main(['table3', *command, '--rows', '+ pairs']) == 0
+    faked.clear()
+    # the second was not trained: it is the same run as the first
+    assert tool.main(['table3', *command, '--rows', '+ pairs', '--more-videos', '50']) == 0
+    assert faked == ['test.py + pairs 0']
+    assert '| 50 videos: AP | 50 videos: mean IoU | 50 videos: of the fast |' in (
+        capsys.readouterr().out
+    )
+    ((root, how),) = drawn
+    assert root.parent == tmp_path and (how['num_train'], how['num_val']) == (0, 50)
+    cfg = Config.fromfile(tmp_path / 'table3_toyvis-hard-fast/pairs/seed_0/row/more_videos.py')
+    dataset = cfg.test_dataloader.dataset
+    assert dataset.split == 'val' and dataset.generate.difficulty == 'hard'
+    assert 'videos' not in dataset and 'videos' not in cfg.test_evaluator
+    assert cfg.test_evaluator.ann_file == f'{dataset.data_root}/val/instances.json'
+    faked.clear()
+    assert tool.main(['table3', *command, '--rows', '+ pairs', '--more-videos', '50']) == 0
+    assert faked == []
+    assert (
+        tool.main(
+            [
+                'table4',
+                '--set',
+                'davis_mini',
+                '--out',
+                str(tmp_path),
+                '--seeds',
+                '0',
+                '--rows',
+                '2 spatial',
+                '--more-videos',
+                '50',
+            ]
+        )
+        == 1
+    )
+    assert 'davis_mini is no drawn set' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_fast_videos_are_the_fastest(tool: ModuleType, tmp_path: Path) -> None:
+    (row,) = tool.study_rows('table4', ['+ centre shift'])
+    cfg = tool.row_config('toyvis-hard-fast', row, 0)
+    settings = dict(cfg.train_dataloader.dataset.generate, num_val=0)
+    root = generate_toyvis(tmp_path / 'hard', **settings, num_workers=2)
+    content = json.loads((root / 'train/instances.json').read_text())
+    speeds: dict[int, list[float]] = {}
+    for annotation in content['annotations']:
+        speeds.setdefault(annotation['video_id'], []).append(tool._speed(annotation['bboxes']))
+    means = {video['name']: np.nanmean(speeds[video['id']]) for video in content['videos']}
+    fastest = sorted(means, key=means.__getitem__)[-40:]
+    chosen = cfg.train_dataloader.dataset.videos
+    assert sorted(fastest) == chosen == cfg.test_dataloader.dataset.videos
+    assert cfg.test_dataloader.dataset.split == 'train' and cfg.test_evaluator.videos == chosen
 
 
 def test_unknown_row_is_named(tool: ModuleType, tmp_path: Path) -> None:
@@ -202,7 +273,9 @@ def test_runs_once_and_reports(
     printed = capsys.readouterr().out
     # mean of 0.20 and 0.21; the error of a mean of two is half their distance
     assert '| 2 spatial | 2 | 900 | 20.5 ± 0.5 |' in printed
-    assert '| 50.0 ± 0.0 | 41.1 | 25.5 |' in printed
+    assert '| 50.0 ± 0.0 |  | 41.1 | 25.5 |' in printed
+    # seed by seed the rows differ alike
+    assert '| 50.0 ± 0.0 | +10.0 ± 0.0 | 42.6 | 26.5 |' in printed
     folder = tmp_path / 'table4_toyvis'
     assert {p.name for p in folder.iterdir() if p.is_file()} == {
         'table.md',

@@ -47,10 +47,13 @@ class Scores:
         count = len(self.values)
         return float(self.values.std(ddof=1) / count**0.5) if count > 1 else 0.0
 
-    def __str__(self) -> str:
+    def __format__(self, sign: str) -> str:
         # one seed says nothing of the spread
         spread = f' ± {self.error:.1f}' if len(self.values) > 1 else ''
-        return f'{self.mean:.1f}{spread}'
+        return f'{self.mean:{sign}.1f}{spread}'
+
+    def __str__(self) -> str:
+        return format(self, '')
 
 
 def load_runs(folder: Path) -> list[dict[str, Any]]:
@@ -64,17 +67,30 @@ def scores_of(runs: Sequence[dict[str, Any]], metric: str) -> Scores:
     return Scores(np.array([100 * run['metrics'][metric] for run in runs]))
 
 
+def change_of(
+    runs: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]], metric: str
+) -> Scores | None:
+    """How far a row is above another one, seed by seed; ``None`` where they share no seed.
+
+    What a seed does to both rows goes out of the difference.
+    """
+    earlier = {run['seed']: run['metrics'][metric] for run in before}
+    pairs = [(run['metrics'][metric], earlier.get(run['seed'])) for run in runs]
+    changes = [100 * (now - then) for now, then in pairs if then is not None]
+    return Scores(np.array(changes)) if changes else None
+
+
 def known_metrics(by_row: dict[str, list[dict[str, Any]]]) -> dict[str, str]:
     """Those of :data:`METRICS` that all runs have; older ones lack some.
 
-    Of each further test set, AP and mean IoU follow.
+    Of each further test set, AP and the mean IoU of all and of the fast follow.
     """
     runs = [run['metrics'] for found in by_row.values() for run in found]
     further = dict.fromkeys(key.split('/')[0] for key in runs[0] if '/' in key)
     titles = METRICS | {
         f'{name}/{key}': f'{name}: {METRICS[key]}'
         for name in further
-        for key in ('AP', 'mean_best_iou')
+        for key in ('AP', 'mean_best_iou', 'fast_best_iou')
     }
     return {key: title for key, title in titles.items() if all(key in run for run in runs)}
 
@@ -109,8 +125,12 @@ def write_report(study: Study, folder: Path) -> str:
 def _table(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> str:
     papers = list(dict.fromkeys(name for row in study.rows for name in row.paper))
     metrics = known_metrics(by_row)
-    header = ['row', 'seeds', 'steps', *metrics.values(), *(f'paper {name}' for name in papers)]
+    changed = [key for key in metrics if key.split('/')[-1] == 'AP']
+    changes = [f'{metrics[key]}, change' for key in changed]
+    header = ['row', 'seeds', 'steps', *metrics.values(), *changes]
+    header += [f'paper {name}' for name in papers]
     lines = [header, ['---'] * len(header)]
+    before: list[dict[str, Any]] = []
     for row in study.rows:
         runs = by_row.get(row.name)
         if runs is None:
@@ -118,7 +138,10 @@ def _table(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> str:
         steps = '/'.join(str(n) for n in sorted({run['max_iters'] for run in runs}))
         values = [str(scores_of(runs, metric)) for metric in metrics]
         paper = [f'{row.paper[name]:.1f}' if name in row.paper else '' for name in papers]
+        steps_up = [change_of(runs, before, metric) for metric in changed]
+        values += ['' if change is None else f'{change:+}' for change in steps_up]
         lines.append([row.name, str(len(runs)), steps, *values, *paper])
+        before = runs
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 

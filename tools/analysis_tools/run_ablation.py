@@ -12,7 +12,9 @@ Example:
 The sets that end in ``-started`` start all rows from weights that are trained first, once, into
 ``OUT/start/CONFIG``. On the sets of folds, which leave videos out of training to score on them, the
 seed s runs fold s. A config may name further sets to score on in ``more_tests``, each with its
-``dataset`` and ``evaluator``.
+``dataset`` and ``evaluator``. On drawn videos ``--more-videos 200`` scores every run on so many
+validation videos besides, also one that was done before: with the 30 of a set, chance in what they
+show is as large as the paper's differences, and the same for all seeds.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ from ablation_studies import ROOT, SETS, STUDIES, Row, row_config, study_rows
 from mmengine.config import Config
 
 from mmboxvis._cli import UsageError, schedule_options, write_json
+from mmboxvis.datasets.toyvis import generate_toyvis
 from mmboxvis.evaluation.functional import GroundTruth, mean_best_iou, read_ground_truth
 from mmboxvis.visualization.curves import extract_curves, load_records
 
@@ -96,6 +99,7 @@ class Run:
         seed: of initialisation, sampling and augmentation.
         max_iters: steps, or ``None`` for the config's.
         folder: of this run.
+        more_videos: drawn to score on besides; 0 for none.
     """
 
     study: str
@@ -104,6 +108,7 @@ class Run:
     seed: int
     max_iters: int | None
     folder: Path
+    more_videos: int = 0
 
     @property
     def label(self) -> str:
@@ -149,6 +154,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, choices=(1, 2), default=1, help='runs at a time')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads a run')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/ablation'), metavar='DIR')
+    parser.add_argument(
+        '--more-videos', type=int, default=0, metavar='N', help='score on N drawn videos besides'
+    )
     parser.add_argument('--report-only', action='store_true', help='train nothing')
     return parser.parse_args(argv)
 
@@ -172,6 +180,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
             seed,
             args.max_iters,
             folder / _slug(row.name) / f'seed_{seed}',
+            args.more_videos,
         )
         for seed in args.seeds
         for row in chosen
@@ -194,18 +203,21 @@ def execute(run: Run, threads: int) -> str:
     cfg = run.config()
     config = _write_config(run.folder, cfg)
     if run.result.is_file():
-        return f'{run.label}: there already'
-    twin = _done_elsewhere(run, cfg)
+        return f'{run.label}: there already{_score_more(run, cfg, threads)}'
+    twin = next(
+        (folder for folder in _same_runs(run, cfg) if (folder / 'run.json').is_file()), None
+    )
     if twin is not None:
-        record = json.loads(twin.read_text())
+        record = json.loads((twin / 'run.json').read_text())
         own = dict(study=run.study, row=run.row.name, options=dict(run.row.options))
         write_json(run.result, {**record, **own, 'run_as': f'{record["study"]}, {record["row"]}'})
-        return f'{run.label}: the run of {record["study"]}, {record["row"]}'
+        more = _score_more(run, cfg, threads)
+        return f'{run.label}: the run of {record["study"]}, {record["row"]}{more}'
     start = time.perf_counter()
     resume = ['--resume'] if (run.folder / 'last_checkpoint').is_file() else []
     _tool(run, threads, 'train.py', config, '--work-dir', run.folder, *resume)
     seconds = time.perf_counter() - start
-    checkpoint = (run.folder / 'last_checkpoint').read_text().strip()
+    checkpoint = _checkpoint(run.folder)
     metrics = _score(run, cfg, config, checkpoint, threads)
     for name, test in cfg.get('more_tests', {}).items():
         cfg.test_dataloader.dataset, cfg.test_evaluator = test.dataset, test.evaluator
@@ -214,7 +226,63 @@ def execute(run: Run, threads: int) -> str:
         scores = _score(run, cfg, config, checkpoint, threads, name)
         metrics.update({f'{name}/{key}': value for key, value in scores.items()})
     write_json(run.result, _record(run, cfg, metrics, seconds, resumed=bool(resume)))
-    return f'{run.label}: AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}, {seconds:.0f} s'
+    scores = f'AP {metrics["AP"]:.3f}, AP_50 {metrics["AP_50"]:.3f}'
+    return f'{run.label}: {scores}, {seconds:.0f} s{_score_more(run, cfg, threads)}'
+
+
+def _checkpoint(folder: Path) -> str:
+    """The newest of a run, also of one that was moved."""
+    named = Path((folder / 'last_checkpoint').read_text().strip())
+    return str(folder / named.name if (folder / named.name).is_file() else named)
+
+
+def _score_more(run: Run, cfg: Config, threads: int) -> str:
+    """Scores a run that is done on more drawn videos, unless that is done or not wanted.
+
+    Returns:
+        What to add to the line on how it went.
+
+    Raises:
+        UsageError: If the set is not drawn, or the checkpoint is gone.
+    """
+    if not run.more_videos:
+        return ''
+    name = f'{run.more_videos} videos'
+    record = json.loads(run.result.read_text())
+    if f'{name}/AP' not in record['metrics']:
+        folders = (run.folder, *_same_runs(run, cfg))
+        trained = [folder for folder in folders if (folder / 'last_checkpoint').is_file()]
+        if not trained:
+            raise UsageError(f'{run.label}: there is no checkpoint left to score more videos with')
+        more = _with_more_videos(cfg, run)
+        config = run.folder / 'row' / 'more_videos.py'
+        config.write_text(more.pretty_text)
+        scores = _score(run, more, config, _checkpoint(trained[0]), threads, 'more_videos')
+        record['metrics'].update({f'{name}/{key}': value for key, value in scores.items()})
+        write_json(run.result, record)
+    return f'; {name}: AP {record["metrics"][f"{name}/AP"]:.3f}'
+
+
+def _with_more_videos(cfg: Config, run: Run) -> Config:
+    """Tests on as many validation videos of the drawn set as wanted, none of them left out.
+
+    Raises:
+        UsageError: If the set is not drawn.
+    """
+    cfg = cfg.copy()
+    dataset = dict(cfg.test_dataloader.dataset)
+    if dataset.get('generate') is None:
+        raise UsageError(f'--more-videos: {run.data} is no drawn set')
+    dataset.pop('videos', None)
+    settings = dict(dataset['generate'], num_train=0, num_val=run.more_videos)
+    root = run.out.resolve() / f'{Path(dataset["data_root"]).name}_{run.more_videos}_videos'
+    dataset.update(data_root=str(root), split='val', generate=settings)
+    evaluator = dict(cfg.test_evaluator, ann_file=str(root / 'val/instances.json'))
+    evaluator.pop('videos', None)
+    cfg.test_dataloader.dataset, cfg.test_evaluator = dataset, evaluator
+    # before two runs want it at once
+    generate_toyvis(root, **settings)
+    return cfg
 
 
 def _write_config(folder: Path, cfg: Config) -> Path:
@@ -263,18 +331,16 @@ def _score(
     return metrics
 
 
-def _done_elsewhere(run: Run, cfg: Config) -> Path | None:
-    """The ``run.json`` of a row of this or another study that is the same run."""
+def _same_runs(run: Run, cfg: Config) -> Iterator[Path]:
+    """Folders of rows of this or another study that are the same run."""
 
     def settings(text: str) -> list[str]:
         return [line for line in text.splitlines() if not line.startswith('work_dir = ')]
 
     wanted = settings(cfg.pretty_text)
     for config in sorted(run.out.glob(f'*_{run.data}/*/seed_{run.seed}/row/config.py')):
-        result = config.parents[1] / 'run.json'
-        if result.is_file() and settings(config.read_text()) == wanted:
-            return result
-    return None
+        if config.parents[1] != run.folder and settings(config.read_text()) == wanted:
+            yield config.parents[1]
 
 
 def run_all(runs: Sequence[Run], jobs: int, threads: int) -> None:
