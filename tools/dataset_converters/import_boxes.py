@@ -43,7 +43,7 @@ from mmboxvis.datasets.importers import (
 )
 from mmboxvis.files import whole_file, whole_files
 
-FOR_ALL = frozenset({'size', 'images', 'movies', 'name_template', 'max_frames'})
+FOR_ALL = frozenset({'size', 'images', 'movies', 'single', 'name_template', 'max_frames'})
 """Fields of ReadOptions that are used with every format."""
 
 
@@ -167,6 +167,7 @@ def read_options(args: argparse.Namespace) -> ReadOptions:
         size=None if args.size is None else (args.size[0], args.size[1]),
         images=args.images,
         movies=tuple(movies),
+        single=len(args.source) == 1,
         name_template=args.names or (FRAME_NAME if args.frames else None),
         first_frame=args.first_frame,
         origin=args.origin,
@@ -201,7 +202,8 @@ def read_boxes(args: argparse.Namespace, options: ReadOptions) -> BoxSet:
     if args.every is not None:
         boxes = thin(boxes, args.every)
     elif args.fps is not None:
-        rates = [rate_of(video, options, args.video_step) for video in boxes.videos]
+        only = len(boxes.videos) == 1
+        rates = [rate_of(v, options, args.video_step, only=only) for v in boxes.videos]
         boxes = thin_to_rate(boxes, args.fps, rates)
     if not any(video.tracks for video in boxes.videos):
         told = ''.join(f'; {count} x {what}' for what, count in boxes.notes.items())
@@ -210,31 +212,33 @@ def read_boxes(args: argparse.Namespace, options: ReadOptions) -> BoxSet:
     return boxes
 
 
-def rate_of(video: Video, options: ReadOptions, step: int) -> float:
-    """Annotated frames a second of a video.
+def rate_of(video: Video, options: ReadOptions, step: int, *, only: bool) -> float:
+    """Annotated frames a second of a video; ``only`` if there is no other.
 
     Raises:
         ValueError: if neither the source nor the video file tells.
     """
     if video.fps is not None:
         return video.fps
-    movie = movie_of(options.movies, video.name)
+    movie = movie_of(options.movies, video.name, only=only)
     found = None if movie is None else probe(movie).fps
     if found is None:
         raise ValueError(
-            f'the rate of video {video.name!r} is not known; give its file with --video, or use '
-            '--every'
+            f'the rate of video {video.name!r} is not known; give its file with --video '
+            f'{video.name}=FILE, or use --every'
         )
     apart = video.numbers[1] - video.numbers[0] if len(video.numbers) > 1 else 1
     return found / (step * apart)
 
 
 def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) -> None:
-    """Takes the annotated frames out of the video files.
+    """Takes the annotated frames out of the video files, if that is wanted.
 
     Raises:
         ValueError: if a video has no file.
     """
+    if args.frames is None:
+        return
     for video in boxes.videos:
         movie = movie_of(options.movies, video.name, only=len(boxes.videos) == 1)
         if movie is None:
@@ -244,12 +248,12 @@ def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) 
         extract_frames(video, movie, args.frames, step=args.video_step, overwrite=args.overwrite)
 
 
-def write_boxes(boxes: BoxSet, args: argparse.Namespace) -> None:
-    """Writes a file, or several into a folder, whole or not at all.
+def write_boxes(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) -> None:
+    """Writes a file, or several into a folder, and the frames: whole or not at all.
 
     Raises:
-        ValueError: if the output would replace the source.
-        FileExistsError: if a file of a folder exists already.
+        ValueError: if the output would replace the source, or cannot be written from these boxes.
+        FileExistsError: if a file of a folder, or an image, exists already.
     """
     out: Path = args.out
     if any(out.exists() and out.samefile(source) for source in args.source):
@@ -258,13 +262,16 @@ def write_boxes(boxes: BoxSet, args: argparse.Namespace) -> None:
         files = {out.name: json.dumps(to_ytvis(boxes, keep_masks=args.keep_masks))}
     else:
         files = dict(WRITERS[args.to](boxes))
+    # frames come after all that can be refused, and ahead of the files that name them
     if args.to == 'ytvis' or (len(files) == 1 and out.suffix):
         with whole_file(out) as part:
             part.write_text(next(iter(files.values())), encoding='utf-8')
+            write_frames(boxes, args, options)
         return
     with whole_files(out, list(files), overwrite=args.overwrite) as draft:
         for name, text in files.items():
             (draft / name).write_text(text, encoding='utf-8')
+        write_frames(boxes, args, options)
 
 
 def summary(boxes: BoxSet, out: str | os.PathLike[str]) -> str:
@@ -285,9 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = read_options(args)
         boxes = read_boxes(args, options)
-        if args.frames is not None:
-            write_frames(boxes, args, options)
-        write_boxes(boxes, args)
+        write_boxes(boxes, args, options)
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

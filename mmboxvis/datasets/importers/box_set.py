@@ -127,6 +127,8 @@ class ReadOptions:
         size: width and height of the frames, where the source lacks them.
         images: root of all images, to read a size from.
         movies: video files, each with the name of its video or ``None``, to read a size from.
+        single: whether no other source is imported along, so that a file without a name can only
+            be that of its video.
         name_template: how images are called, over the source's own names; may use ``{video}``,
             ``{frame}`` (its number in the source) and ``{stem}`` (stem of the source's name).
         first_frame: number of the first frame, where it is not the usual one.
@@ -145,6 +147,7 @@ class ReadOptions:
     size: tuple[int, int] | None = None
     images: Path | None = None
     movies: tuple[tuple[str | None, Path], ...] = ()
+    single: bool = True
     name_template: str | None = None
     first_frame: int | None = None
     origin: int = 0

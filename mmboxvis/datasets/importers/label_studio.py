@@ -48,13 +48,16 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         FileNotFoundError: if there is none.
     """
     collector = Collector(options)
+    found: list[tuple[str, list[_Region], Place]] = []
     for path in source_files(source, '.json'):
         for place, name, results in _tasks(read_json(path), Place(path), collector):
             regions = list(_regions(results, collector, place))
             if regions:
-                _add_video(name, regions, collector, place)
+                found.append((name, regions, place))
             else:
                 collector.note('tasks without video rectangles left out')
+    for name, regions, place in found:
+        _add_video(name, regions, collector, place, only=len(found) == 1)
     return collector.finish()
 
 
@@ -131,10 +134,12 @@ def _read_keys(sequence: list[Any], place: Place) -> tuple[_Key, ...]:
     return tuple(keys[frame] for frame in sorted(keys))
 
 
-def _add_video(name: str, regions: list[_Region], collector: Collector, place: Place) -> None:
+def _add_video(
+    name: str, regions: list[_Region], collector: Collector, place: Place, *, only: bool
+) -> None:
     length = max(region.frames for region in regions)
     draft = collector.video(name, range(1, length + 1), place, first_number=1)
-    size = need_size(draft, collector.options, place)
+    size = need_size(draft, collector.options, place, only=only)
     for region in regions:
         for current, following in zip(region.keys, [*region.keys[1:], None], strict=True):
             _fill(region, current, following, draft, size)

@@ -11,10 +11,10 @@ import av
 import av.error
 import cv2
 import numpy as np
-from PIL import Image
 
-from mmboxvis.files import whole_files
+from mmboxvis.files import FrameError, whole_files
 
+from ..image_size import image_size
 from .box_set import BoxSet, ReadOptions, Video, VideoDraft
 from .place import MAX_PIXELS, AnnotationError, Place
 
@@ -72,7 +72,9 @@ def movie_of(
     return None
 
 
-def need_size(draft: VideoDraft, options: ReadOptions, place: Place) -> tuple[int, int]:
+def need_size(
+    draft: VideoDraft, options: ReadOptions, place: Place, *, only: bool
+) -> tuple[int, int]:
     """Width and height of a video whose boxes are shares of the frame.
 
     Args:
@@ -80,26 +82,20 @@ def need_size(draft: VideoDraft, options: ReadOptions, place: Place) -> tuple[in
         options: where the size may come from: ``size``, which the draft has already, ``images``,
             ``movies``.
         place: for the message.
+        only: whether the source has no other video; a file without a name may then be its.
 
     Raises:
         AnnotationError: if the user gave none of them.
     """
-    video = draft.video
-    if video.width is not None and video.height is not None:
-        return video.width, video.height
-    movie = movie_of(options.movies, video.name)
-    if options.images is not None:
-        width, height = image_size(options.images / video.file_names[0])
-    elif movie is not None:
-        info = probe(movie)
-        width, height = info.width, info.height
-    else:
+    video = _with_size(draft.video, options, only=only and options.single)
+    if video.width is None or video.height is None:
         place.fail(
             f'the boxes of video {video.name!r} are shares of the frame, whose size is not in the '
-            'file; give it with --size WIDTH HEIGHT, or give --images or --video to read it from'
+            'file; give it with --size WIDTH HEIGHT, or give --images or --video to read it from '
+            f'(--video {video.name}=FILE, if the file is not called like the video)'
         )
-    draft.video = replace(video, width=width, height=height)
-    return width, height
+    draft.video = video
+    return video.width, video.height
 
 
 def fill_sizes(boxes: BoxSet, options: ReadOptions) -> BoxSet:
@@ -109,34 +105,41 @@ def fill_sizes(boxes: BoxSet, options: ReadOptions) -> BoxSet:
         AnnotationError: if an image or a movie cannot be read.
         FileNotFoundError: if it is missing.
     """
-    videos = []
-    for video in boxes.videos:
-        movie = movie_of(options.movies, video.name)
-        width, height = video.width, video.height
-        if width is None or height is None:
-            if options.images is not None:
-                width, height = image_size(options.images / video.file_names[0])
-            elif movie is not None:
-                info = probe(movie)
-                width, height = info.width, info.height
-        videos.append(replace(video, width=width, height=height))
-    return replace(boxes, videos=tuple(videos))
+    only = len(boxes.videos) == 1
+    videos = tuple(_with_size(video, options, only=only) for video in boxes.videos)
+    used = {movie_of(options.movies, video.name, only=only) for video in videos}
+    notes = dict(boxes.notes)
+    for name, path in options.movies:
+        if path not in used:
+            given = str(path) if name is None else f'{name}={path}'
+            notes[f'video file that belongs to no video, give it as NAME=FILE: {given}'] = 1
+    return replace(boxes, videos=videos, notes=notes)
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height from the head of an image file.
+def _with_size(video: Video, options: ReadOptions, *, only: bool) -> Video:
+    """The video with its size, if it has one or if an image or a movie tells."""
+    if video.width is not None and video.height is not None:
+        return video
+    movie = movie_of(options.movies, video.name, only=only)
+    if options.images is not None:
+        width, height = _image_size(options, video)
+    elif movie is not None:
+        info = probe(movie)
+        width, height = info.width, info.height
+    else:
+        return video
+    return replace(video, width=width, height=height)
 
-    Raises:
-        FileNotFoundError: if it is missing.
-        AnnotationError: if it is no image.
-    """
+
+def _image_size(options: ReadOptions, video: Video) -> tuple[int, int]:
+    """Width and height of the first image of a video, below ``options.images``."""
+    path = Path(options.images or '') / video.file_names[0]
     try:
-        with Image.open(path) as image:
-            return image.size
+        return image_size(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(f'{path} not found; check --images and --names') from error
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise AnnotationError(f'{path}: not an image: {error}') from error
+    except FrameError as error:
+        raise AnnotationError(str(error)) from error
 
 
 def extract_frames(

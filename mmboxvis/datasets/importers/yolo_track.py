@@ -32,7 +32,8 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     """
     collector = Collector(options)
     names = options.labels or _names_near(source)
-    for video, files in _find(source).items():
+    videos = _find(source)
+    for video, files in videos.items():
         first = 1 if options.first_frame is None else options.first_frame
         lowest = min(files)
         if lowest < first:
@@ -43,7 +44,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         draft = collector.video(
             video, range(first, max(files) + 1), Place(files[lowest]), first_number=first
         )
-        size = need_size(draft, options, Place(files[lowest]))
+        size = need_size(draft, options, Place(files[lowest]), only=len(videos) == 1)
         rows = {frame: _read_file(path) for frame, path in sorted(files.items())}
         last = options.last_column or _guess_last_column(rows)
         for frame, found in rows.items():

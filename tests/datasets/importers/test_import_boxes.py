@@ -88,6 +88,12 @@ def test_sizes_from_images(run, write, tmp_path):
     assert run('--from', 'mot', source, '--images', tmp_path / 'images')[0] == 0
     (video,) = json.loads((tmp_path / 'out.json').read_text())['videos']
     assert (video['width'], video['height']) == (33, 22)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a telephone held upright
+    Image.new('L', (33, 22)).save(path, exif=exif)
+    assert run('--from', 'mot', source, '--images', tmp_path / 'images')[0] == 0
+    (video,) = json.loads((tmp_path / 'out.json').read_text())['videos']
+    assert (video['width'], video['height']) == (22, 33)
 
 
 @pytest.mark.parametrize(

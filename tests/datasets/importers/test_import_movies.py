@@ -181,3 +181,58 @@ def test_tool_takes_the_size_from_the_movie(tool, movie, tmp_path, write):
     assert code == 0
     assert content['annotations'][0]['bboxes'] == [None, [16, 12, 32, 24]]
     assert (content['videos'][0]['width'], content['videos'][0]['height']) == SIZE
+
+
+@pytest.fixture
+def pair(write):
+    """A folder with two videos whose boxes are shares of the frame."""
+    for name in ('a', 'b'):
+        path = write(f'pair/{name}_1.txt', '0 0.5 0.5 0.5 0.5 3\n')
+    return path.parent
+
+
+def test_a_file_without_a_name_is_that_of_the_only_video(
+    tool, movie, tmp_path, write, pair, capsys
+):
+    out = tmp_path / 'boxes.json'
+    given = ['--video', str(movie), '--out', str(out)]
+    assert tool.main(['--from', 'yolo-track', str(pair), *given]) == 1
+    assert "video 'a' are shares of the frame, whose size is not" in capsys.readouterr().err
+    named = [f'a={movie}', f'b={movie}']
+    assert tool.main(['--from', 'yolo-track', str(pair), *given[2:], '--video', *named]) == 0
+    rows = [str(write(f'{name}.txt', '1,1,0,0,4,4,1\n')) for name in ('c', 'd')]
+    assert tool.main(['--from', 'mot', *rows, *given]) == 0
+    assert f'belongs to no video, give it as NAME=FILE: {movie}' in capsys.readouterr().out
+    assert all('width' not in video for video in json.loads(out.read_text())['videos'])
+    assert tool.main(['--from', 'mot', *rows, *given, '--fps', '2']) == 1
+    assert "the rate of video 'c' is not known" in capsys.readouterr().err
+    assert tool.main(['--from', 'mot', rows[0], *given]) == 0
+    assert json.loads(out.read_text())['videos'][0]['width'] == SIZE[0]
+
+
+def test_of_two_sources_a_file_without_a_name_is_that_of_none(tool, movie, write, pair, capsys):
+    for name in ('a', 'b'):
+        write(f'{name}/{name}_1.txt', '0 0.5 0.5 0.5 0.5 3\n')
+    sources = [str(pair.parent / name) for name in ('a', 'b')]
+    arguments = ['--from', 'yolo-track', *sources, '--video', str(movie), '--out', 'boxes.json']
+    assert tool.main(arguments) == 1
+    assert "video 'a' are shares of the frame, whose size is not" in capsys.readouterr().err
+
+
+def test_no_frame_is_written_where_the_boxes_are_refused(tool, movie, tmp_path, write, capsys):
+    rows = '1,1,0,0,4,4,1,1,1\n1,2,0,0,4,4,1,2,1\n'
+    path = write('walk/gt/gt.txt', rows)
+    write('walk/gt/labels.txt', 'cat\nCat\n')
+    images, out = tmp_path / 'images', tmp_path / 'out'
+    arguments = ['--from', 'mot', str(path.parents[1]), '--video', str(movie), '--frames',
+                 str(images), '--out', str(out)]  # fmt: skip
+    assert tool.main(arguments) == 1
+    assert 'classes must be unique' in capsys.readouterr().err
+    assert not images.exists() and not out.exists()
+    (out / 'walk' / 'gt').mkdir(parents=True)
+    (out / 'walk' / 'gt' / 'gt.txt').touch()
+    assert tool.main([*arguments, '--to', 'mot']) == 1
+    assert 'gt.txt exists already' in capsys.readouterr().err
+    assert not images.exists()
+    assert tool.main([*arguments, '--to', 'mot', '--overwrite']) == 0
+    assert grey(images) == {'000001': 0}
