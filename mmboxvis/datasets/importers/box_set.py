@@ -163,11 +163,13 @@ class ReadOptions:
         if self.name_template is not None:
             try:
                 self.name_template.format(video='v', frame=1, stem='s')
-            except (KeyError, IndexError, ValueError, AttributeError) as error:
+            except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f'names {self.name_template!r}: may use {{video}}, {{frame}} and {{stem}}, '
                     f'such as {FRAME_NAME!r} ({error})'
                 ) from error
+        if self.label is not None:
+            Place(Path('--label')).text(self.label, 'the class')
         if self.identity not in IDENTITIES and not self.identity.startswith('attribute:'):
             raise ValueError(
                 f'identity must be one of {IDENTITIES} or attribute:NAME, got {self.identity!r}'

@@ -188,10 +188,14 @@ def read_occlusion(element: Element, place: Place) -> OcclusionLevel | None:
     return occlusion_level(read_flag(element, 'occluded', place))
 
 
-def read_labels(meta: Element) -> tuple[str, ...]:
-    """Declared class names, without the parts of skeletons."""
+def read_labels(meta: Element, place: Place) -> tuple[str, ...]:
+    """Declared class names, without the parts of skeletons.
+
+    Raises:
+        AnnotationError: if one has control characters in it.
+    """
     return tuple(
-        name.strip()
+        place.at('meta').text(name, 'label')
         for label in meta.iter('label')
         if label.find('parent') is None and (name := label.findtext('name', '')).strip()
     )

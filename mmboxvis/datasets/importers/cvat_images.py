@@ -28,7 +28,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         place = Place(path)
         for element in read_xml(path, ('meta', 'track', 'image')):
             if element.tag == 'meta':
-                classes += read_labels(element)
+                classes += read_labels(element, place)
             elif element.tag == 'track':
                 place.fail('holds tracks, not images; read it with --from cvat-video')
             else:
@@ -86,6 +86,7 @@ def _read_shapes(
         elif not label:
             collector.note('shapes without a label left out')
         else:
+            label = spot.text(label, 'label')
             group = child.get('group_id')
             if kind == 'attribute':
                 values = {a.get('name'): (a.text or '').strip() for a in child.iter('attribute')}

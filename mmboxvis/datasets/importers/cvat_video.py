@@ -66,7 +66,7 @@ def _read_file(path: Path, collector: Collector) -> tuple[str, ...]:
     drafts: dict[str, VideoDraft] = {}
     for element in read_xml(path, ('meta', 'track', 'image')):
         if element.tag == 'meta':
-            tasks, labels = _read_meta(element, fallback, place), read_labels(element)
+            tasks, labels = _read_meta(element, fallback, place), read_labels(element, place)
         elif element.tag == 'image':
             place.fail('holds images, not tracks; read it with --from cvat-images')
         else:
@@ -164,6 +164,9 @@ def _read_track(
             spot.fail('the track has two shapes in this frame')
         outside = bool(read_flag(shape, 'outside', spot))
         keys[position] = _Key(position, outline, outside, read_occlusion(shape, spot))
+    if not keys:
+        collector.note('tracks without shapes left out')
+        return
     ordered = [keys[position] for position in sorted(keys)]
     for current, following in zip(ordered, [*ordered[1:], None], strict=True):
         if not current.outside:

@@ -27,7 +27,10 @@ def read_class_map(path: Path) -> dict[str, str | None]:
                 f'{shown(name)}: {shown(goal)}: expected a class name and the name it becomes, or '
                 'null to drop it; quote names such as yes, no and 1'
             )
-    return {name: goal and goal.strip() for name, goal in content.items()}
+    return {
+        name: None if goal is None else place.text(goal, f'the name that {shown(name)} becomes')
+        for name, goal in content.items()
+    }
 
 
 def map_classes(boxes: BoxSet, class_map: Mapping[str, str | None]) -> BoxSet:

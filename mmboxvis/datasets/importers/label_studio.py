@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from .box_set import NO_CLASS, Box, BoxSet, Collector, ReadOptions, VideoDraft, enclosing
 from .movies import need_size
-from .place import Place, read_json, source_files
+from .place import Place, read_json, shown, source_files
 
 
 @dataclass(frozen=True)
@@ -73,25 +73,46 @@ def _tasks(
         if 'result' in spot.table(task, 'a task'):
             yield spot, name, spot.items(task['result'], 'result')
             continue
-        answers = task.get('annotations') or task.get('predictions')
-        whole = [
-            answer
-            for answer in spot.items(answers, 'annotations (or predictions)')
-            if not spot.table(answer, 'an annotation').get('was_cancelled')
-        ]
-        if len(whole) > 1:
-            collector.note('further annotations of the same task left out', len(whole) - 1)
-        if whole:
-            results = spot.items(whole[0].get('result'), 'result')
-            yield spot, _video_name(task, results, spot) or name, results
+        answers = _answers(task, spot)
+        if not answers:
+            collector.note('tasks without annotation and prediction left out')
+            continue
+        if len(answers) > 1:
+            collector.note('further annotations of the same task left out', len(answers) - 1)
+        yield (
+            spot,
+            _video_name(task, spot) or name,
+            spot.items(answers[0].get('result'), 'result'),
+        )
 
 
-def _video_name(task: dict[str, Any], results: list[Any], place: Place) -> str | None:
+def _answers(task: dict[str, Any], place: Place) -> list[dict[str, Any]]:
+    """Annotations of a task that were not cancelled, else its predictions."""
+    if task.get('annotations') is None and task.get('predictions') is None:
+        place.fail('annotations (or predictions) must be a list, got none; is it a json export?')
+    whole = [
+        answer
+        for answer in place.items(task.get('annotations') or [], 'annotations')
+        if not place.table(answer, 'an annotation').get('was_cancelled')
+    ]
+    return whole or [
+        place.table(answer, 'a prediction')
+        for answer in place.items(task.get('predictions') or [], 'predictions')
+    ]
+
+
+def _video_name(task: dict[str, Any], place: Place) -> str | None:
     """Stem of the video file that the task is about, if it says so."""
     data = place.table(task.get('data') or {}, 'data')
     texts = {key: value for key, value in data.items() if isinstance(value, str)}
     url = texts.get('video', next(iter(texts.values()), None))
-    return None if url is None else PurePosixPath(unquote(urlsplit(url).path)).stem or None
+    if url is None:
+        return None
+    try:
+        path = urlsplit(url).path
+    except ValueError as error:
+        place.fail(f'data, the address of the video {shown(url)}: {error}')
+    return PurePosixPath(unquote(path)).stem or None
 
 
 def _regions(results: list[Any], collector: Collector, place: Place) -> Iterator[_Region]:
@@ -106,14 +127,15 @@ def _regions(results: list[Any], collector: Collector, place: Place) -> Iterator
         if len(labels) > 1:
             collector.note('second and further labels of a region left out', len(labels) - 1)
         keys = _read_keys(spot.items(value.get('sequence'), 'sequence'), spot)
+        if not keys:
+            collector.note('regions without a key frame left out')
+            continue
         frames = value.get('framesCount')
         yield _Region(
             spot,
             str(result.get('id') or f'region {index + 1}'),
             spot.text(labels[0], 'label'),
-            max((key.frame for key in keys), default=0)
-            if frames is None
-            else spot.whole(frames, 'framesCount', 1),
+            keys[-1].frame if frames is None else spot.whole(frames, 'framesCount', 1),
             keys,
         )
 

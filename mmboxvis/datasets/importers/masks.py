@@ -12,7 +12,7 @@ from pycocotools import mask as mask_utils
 from scipy import ndimage
 
 from .box_set import NO_CLASS, BoxSet, Collector, ReadOptions, VideoDraft
-from .place import MAX_PIXELS, AnnotationError, Place, read_names, read_rows
+from .place import MAX_PIXELS, AnnotationError, Place, files_below, read_names, read_rows
 from .rle import read_rle, rle_box
 
 MOTS_CLASSES = ('car', 'pedestrian')
@@ -44,7 +44,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         folders, texts = {}, [source]
     elif source.is_dir():
         folders = _folders(source)
-        texts = [] if folders else sorted(source.rglob('*.txt'))
+        texts = [] if folders else files_below(source, '.txt')
     if not source.exists() or not (folders or texts):
         raise FileNotFoundError(f'{source} has no .png and no MOTS .txt in it')
     for folder, files in folders.items():
@@ -62,7 +62,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
 def _folders(source: Path) -> dict[Path, list[Path]]:
     """PNG files by folder, in the order of their numbers."""
     folders: dict[Path, list[Path]] = {}
-    for path in source.rglob('*.png'):
+    for path in files_below(source, '.png'):
         folders.setdefault(path.parent, []).append(path)
     return {folder: sorted(folders[folder], key=_order) for folder in sorted(folders)}
 

@@ -15,6 +15,8 @@ import defusedxml.ElementTree
 import yaml
 from defusedxml import DefusedXmlException
 
+from mmboxvis.files import natural_key
+
 from ..video_json import AnnotationError, shown
 
 MAX_NUMBER = 1e6
@@ -28,6 +30,8 @@ MAX_COUNT = 10**9
 MAX_BYTES = 2 * 1024**3
 """Largest text file that is read."""
 
+# also line ends of unicode, halves of a character, and what xml cannot hold
+_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]')
 _WHOLE = re.compile(r'\s*[+-]?[0-9]{1,18}(\.0*)?\s*', re.ASCII)
 _REAL = re.compile(r'\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?\s*', re.ASCII)
 
@@ -84,7 +88,7 @@ class Place:
         """Text that is not empty, without space around it."""
         if not isinstance(value, str) or not value.strip():
             self.fail(f'{name} must be text, got {shown(value)}')
-        if not value.isprintable():
+        if _CONTROL.search(value.strip()):
             self.fail(f'{name} {shown(value)} has control characters in it')
         return value.strip()
 
@@ -114,7 +118,7 @@ class Place:
 
 
 def source_files(source: Path, suffix: str) -> list[Path]:
-    """The file itself, or all files with the suffix below the folder, in the order of names.
+    """The file itself, or all files with the suffix below the folder, 2 before 10.
 
     Raises:
         FileNotFoundError: if there is none.
@@ -123,10 +127,19 @@ def source_files(source: Path, suffix: str) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise FileNotFoundError(f'{source} not found')
-    found = sorted(path for path in source.rglob(f'*{suffix}') if path.is_file())
+    found = files_below(source, suffix)
     if not found:
         raise FileNotFoundError(f'{source} has no {suffix} file in it')
     return found
+
+
+def files_below(folder: Path, suffix: str) -> list[Path]:
+    """All files with the suffix, also in capitals, below a folder, 2 before 10."""
+    found = (path for path in folder.rglob('*') if path.suffix.lower() == suffix)
+    return sorted(
+        (path for path in found if path.is_file()),
+        key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts],
+    )
 
 
 def read_text(path: Path) -> str:
@@ -184,7 +197,7 @@ def read_names(path: Path) -> tuple[str, ...]:
     """Class names: one a line, or the list or numbered table ``names`` of a yaml file.
 
     Raises:
-        AnnotationError: if there is none, or one twice.
+        AnnotationError: if there is none, one twice, or a blank line ahead of one.
     """
     place = Place(path)
     text = read_text(path)
@@ -198,7 +211,14 @@ def read_names(path: Path) -> tuple[str, ...]:
             names = [names[key] for key in sorted(names, key=int)]
         names = [place.text(name, 'name') for name in place.items(names, 'names')]
     else:
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = text.rstrip().split('\n') if text.strip() else []
+        blank = next((i for i, line in enumerate(lines, start=1) if not line.strip()), None)
+        if blank is not None:
+            place.at(f'line {blank}').fail(
+                'is blank, so that it is open which number the classes after it have; write a name '
+                'for each number, or take the line out'
+            )
+        names = [place.at(f'line {i}').text(line, 'name') for i, line in enumerate(lines, start=1)]
     if not names or len(set(names)) != len(names):
         place.fail('expected at least one class name, each once')
     return tuple(names)
@@ -251,3 +271,7 @@ def read_xml(path: Path, tags: Sequence[str]) -> Iterator[Element]:
             f'{path}: refused, because it defines a document type or entities, which can be an '
             f'attack and which annotations do not need ({type(error).__name__})'
         ) from error
+    except AnnotationError:
+        raise
+    except (LookupError, ValueError) as error:  # an encoding that expat does not know
+        raise AnnotationError(f'{path}: not readable xml: {error}; save it as UTF-8') from error

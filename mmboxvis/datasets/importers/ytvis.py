@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..categories import match_categories
-from ..video_json import VideoJsonReader
+from ..video_json import VideoInstances, VideoJsonReader
 from .box_set import VISIBILITY, Box, BoxSet, Collector, ReadOptions, Track, Video
 from .place import MAX_SIDE, Place, read_json, shown
 
@@ -15,6 +15,16 @@ MAX_ENTRIES = 50_000_000
 """Entries of all tracks together, one a frame and object: some 0.5 GB of json."""
 
 _DIGITS = 4  # of a pixel: below anything that was annotated, and it keeps the file short
+
+
+class _UnclippedReader(VideoJsonReader):
+    """Checks annotations whose boxes are kept as they are: nothing is clipped, so none is told."""
+
+    def gather(self, *_: object) -> dict[int, VideoInstances]:
+        return {}
+
+    def _warn(self) -> None:
+        pass
 
 
 def read(source: Path, options: ReadOptions) -> BoxSet:
@@ -25,10 +35,13 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     """
     place = Place(source)
     content = place.table(read_json(source), 'the file')
-    checker = VideoJsonReader(str(source), content, empty_boxes='absent')
-    names = checker.categories()
+    checker = _UnclippedReader(str(source), content, empty_boxes='absent')
+    names = {
+        key: place.at(f'category {key}').text(name, 'name')
+        for key, name in checker.categories().items()
+    }
     videos = checker.videos()
-    # boxes are taken as they are: the limit as size keeps the check from clipping them
+    # boxes are taken as they are, so that no size is needed to check them
     checker.instances(
         [dict(video, width=MAX_SIDE, height=MAX_SIDE) for video in videos],
         dict.fromkeys(names, 0),

@@ -22,6 +22,13 @@ def test_task_without_tracks(read, write, cvat):
     assert boxes.classes == ('cat', 'dog')
 
 
+def test_track_without_shapes(read, write, cvat, box):
+    tracks = f'<track id="0" label="cat"/><track id="1" label="dog">{box(9, (0, 0, 4, 4))}</track>'
+    boxes = read('cvat-video', write('a.xml', cvat(tracks)))
+    assert only(boxes) == {9: (0, 0, 4, 4)}
+    assert boxes.notes == {'tracks without shapes left out': 1}
+
+
 def test_one_key_is_carried_to_the_end(read, write, cvat, box, load):
     track = f'<track id="3" label="cat">{box(7, (1, 2, 4, 8))}</track>'
     boxes = read('cvat-video', write('a.xml', cvat(track)))

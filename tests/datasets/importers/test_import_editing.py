@@ -65,7 +65,7 @@ def test_class_map_files(tmp_path):
     for name, text in (('m.json', '{"a": "b", "c": null}'), ('m.yaml', 'a: " b "\nc: null\n')):
         (tmp_path / name).write_text(text)
         assert read_class_map(tmp_path / name) == {'a': 'b', 'c': None}
-    for text in ('{"a": 1}', '{"a": ""}', '[]', '{"a": {"b": "c"}}'):
+    for text in ('{"a": 1}', '{"a": ""}', '[]', '{"a": {"b": "c"}}', '{"a": "b\\nc"}'):
         (tmp_path / 'm.json').write_text(text)
         with pytest.raises(AnnotationError, match=r'm\.json: '):
             read_class_map(tmp_path / 'm.json')
@@ -73,8 +73,15 @@ def test_class_map_files(tmp_path):
 
 def test_names_file(tmp_path):
     path = tmp_path / 'names.txt'
-    path.write_text('cat\n\nbig dog')
+    path.write_text('cat\nbig dog\n \n\n')
     assert read_names(path) == ('cat', 'big dog')
+    # otherwise the numbers of all classes after it would be others
+    path.write_text('cat\n\nbig dog')
+    with pytest.raises(AnnotationError, match=r'names\.txt: line 2: is blank'):
+        read_names(path)
+    path.write_text('cat\x0cdog')
+    with pytest.raises(AnnotationError, match=r'line 1: name .* control characters'):
+        read_names(path)
     for text in ('', 'cat\ncat\n'):
         path.write_text(text)
         with pytest.raises(AnnotationError, match='at least one class name, each once'):
@@ -141,8 +148,10 @@ def test_classes_that_differ_by_case_only():
 
 
 def test_options_are_checked():
-    for names in ('{frames}', '{video', '{frame.x}', '{0}'):
+    for names in ('{frames}', '{video', '{frame.x}', '{frame[0]}', '{0}'):
         with pytest.raises(ValueError, match=r'may use {video}, {frame} and {stem}'):
             ReadOptions(name_template=names)
     with pytest.raises(ValueError, match='identity must be one of'):
         ReadOptions(identity='name')
+    with pytest.raises(ValueError, match=r'--label: the class .* control characters'):
+        ReadOptions(label='a\nb')

@@ -57,6 +57,20 @@ def test_broken_xml(read, write, text):
     fails(read, 'cvat-video', write('a.xml', text), 'not well-formed xml|nested 50 deep')
 
 
+@pytest.mark.parametrize('encoding', ['no-such-thing', 'gb2312'])
+def test_encodings_of_xml_that_are_not_read(read, write, encoding):
+    text = f'<?xml version="1.0" encoding="{encoding}"?><annotations/>'
+    fails(read, 'cvat-video', write('a.xml', text), 'not readable xml: .*save it as UTF-8')
+
+
+def test_control_characters_in_a_class_of_xml(read, write, cvat):
+    text = cvat('').replace('cat', 'cat&#10;dog')
+    fails(read, 'cvat-video', write('a.xml', text), r'meta: label .* has control characters')
+    shape = '<box label="cat&#10;dog" xtl="1" ytl="1" xbr="2" ybr="2"/>'
+    text = f'<annotations><image id="0" name="a" width="9" height="9">{shape}</image></annotations>'
+    fails(read, 'cvat-images', write('b.xml', text), r'shape 0 .*label .* has control characters')
+
+
 @pytest.mark.parametrize('text', ['{', '[' * 100_000, '{"frames": NaN}', '[Infinity]', '\udcff'])
 def test_broken_json(read, write, text):
     path = write('a.json', text.encode('utf-8', 'surrogateescape'))

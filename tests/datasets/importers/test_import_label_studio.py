@@ -94,6 +94,22 @@ def test_several_tasks_annotations_and_predictions(read, write):
     }
 
 
+def test_predictions_stand_in_for_what_was_cancelled(read, write):
+    cancelled = dict(task(region(key(10, 0)), video='a.mp4'))
+    cancelled['annotations'][0]['was_cancelled'] = True
+    predicted = dict(cancelled, predictions=[dict(result=[region(key(9, 0))])])
+    nothing = dict(annotations=[], predictions=[])
+    boxes = read('label-studio', write('a.json', [cancelled, predicted, nothing]), size=SIZE)
+    assert only(boxes).keys() == {8, 9}
+    assert boxes.notes == {'tasks without annotation and prediction left out': 2}
+
+
+def test_region_without_keys(read, write):
+    boxes = read('label-studio', write('a.json', task(region(), region(key(10, 0)))), size=SIZE)
+    assert only(boxes).keys() == {9}
+    assert boxes.notes == {'regions without a key frame left out': 1}
+
+
 def test_labels_may_be_missing(read, write):
     bare = region(key(10, 0))
     del bare['value']['labels']
@@ -112,6 +128,7 @@ def test_labels_may_be_missing(read, write):
         (task(region(key(1, None))), r'result\[0\], sequence\[0\]: x must be a number'),
         (dict(data=dict()), r'annotations \(or predictions\) must be a list'),
         ([3], 'a task must be an object'),
+        (task(video='http://[bad'), r"the video 'http://\[bad': Invalid IPv6 URL"),
     ],
 )
 def test_what_is_wrong_is_named(read, write, content, message):

@@ -38,6 +38,13 @@ def test_videos_by_folder_and_objects_by_group(read, write, load):
     assert len(load(boxes)) == 2
 
 
+def test_frames_are_in_the_order_of_their_numbers(read, write):
+    for number in (10, 2, 1):
+        path = write(f'v/{number}.json', image(f'{number}.jpg'))
+    (video,) = read('labelme', path.parent).videos
+    assert video.file_names == ('1.jpg', '2.jpg', '10.jpg')
+
+
 def test_kinds_of_shapes(read, write):
     shapes = [
         shape('a', 'polygon', (1, 2), (7, 3), (4, 9)),

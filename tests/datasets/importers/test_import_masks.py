@@ -76,6 +76,11 @@ def test_files_in_the_order_of_their_numbers(read, write):
     assert read('masks', path.parent).videos[0].file_names == ('v/1.jpg', 'v/2.jpg', 'v/10.jpg')
 
 
+def test_names_in_capitals(read, write):
+    path = write('v/1.PNG', png(TWO))
+    assert len(read('masks', path.parent).videos[0].tracks) == 2
+
+
 def test_mots_images(read, write):
     ids = np.array([[0, 1001, 2003, 2003], [10000, 0, 3001, 0]])
     boxes = read('masks', write('v/instances/1.png', png(ids)).parents[1])

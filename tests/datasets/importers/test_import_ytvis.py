@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+
+from mmboxvis.datasets import AnnotationError
+
+
+def content(*boxes: Any, label: str = 'cat', **fields: Any) -> dict[str, Any]:
+    names = [f'v/{number:05d}.jpg' for number in range(0, 5 * len(boxes), 5)]
+    annotation = dict(id=1, video_id=1, category_id=1, iscrowd=0, bboxes=list(boxes))
+    return dict(
+        videos=[dict(dict(id=1, name='v', width=60, height=40, file_names=names), **fields)],
+        categories=[dict(id=1, name=label)],
+        annotations=[annotation],
+    )
+
+
+def test_boxes_out_of_the_frame_are_kept_without_a_warning(read, write):
+    boxes = [[-5, -5, 20, 20], [100, 100, 4, 4], [50, 30, 20, 20]]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        (video,) = read('ytvis', write('a.json', content(*boxes))).videos
+    assert video.tracks[0].boxes == {i: tuple(box) for i, box in enumerate(boxes)}
+
+
+@pytest.mark.parametrize('label', ['big\ndog', 'cat\x01', 'cat\u2028dog', '\ud800'])
+def test_control_characters_in_a_class(read, write, label):
+    with pytest.raises(AnnotationError, match=r'a.json: category 1: name .* control characters'):
+        read('ytvis', write('a.json', content([1, 1, 2, 2], label=label)))
+
+
+def test_letters_of_all_languages_in_a_class(read, write):
+    for label in ('車', 'a\u200cb', 'chien\u00a0noir', '🐈\u200d⬛'):
+        assert read('ytvis', write('a.json', content([1, 1, 2, 2], label=label))).classes == (
+            label,
+        )
