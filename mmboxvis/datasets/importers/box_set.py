@@ -221,6 +221,29 @@ VISIBILITY: Mapping[OcclusionLevel | None, float] = {
 """Visible share to export for a level; :func:`occlusion_level` leads back."""
 
 
+def refuse_shared(
+    video: str, file_names: Iterable[str], owners: dict[str, str], place: Place
+) -> None:
+    """Refuses images of a video that are called like those of another, which they would replace.
+
+    Args:
+        video: its name.
+        file_names: of its images; they are added to ``owners``.
+        owners: video of each image so far.
+        place: for the message.
+
+    Raises:
+        AnnotationError: if an image is called like one of another video.
+    """
+    for file_name in file_names:
+        if owners.setdefault(file_name, video) != video:
+            place.fail(
+                f'an image of video {video!r} is called {file_name!r}, and so is one of video '
+                f'{owners[file_name]!r}; give each its own with --names and {{video}} in it, such '
+                f'as {FRAME_NAME!r}'
+            )
+
+
 class Collector:
     """Takes boxes as a reader comes upon them, checks each, and gives the :class:`BoxSet`."""
 
@@ -228,6 +251,7 @@ class Collector:
         self.options = options
         self._drafts: dict[str, VideoDraft] = {}
         self._notes: Counter[str] = Counter()
+        self._owners: dict[str, str] = {}
         self._boxes = 0
 
     def note(self, what: str, count: int = 1) -> None:
@@ -245,6 +269,7 @@ class Collector:
         template: str = FRAME_NAME,
         first_number: int = 0,
         fps: float | None = None,
+        may_share: bool = False,
     ) -> VideoDraft:
         """Begins a video.
 
@@ -258,9 +283,12 @@ class Collector:
             template: how images are called otherwise, as in ``ReadOptions.name_template``.
             first_number: see :class:`Video`.
             fps: see :class:`Video`.
+            may_share: whether ``file_names`` may be those of another video too, because one file
+                tells all of them, relative to one folder.
 
         Raises:
-            AnnotationError: if the name is taken or leads outside, or the video is too long.
+            AnnotationError: if the name is taken or leads outside, the video is too long, or
+                another video has an image of the same name.
         """
         name = place.relative_path(name, 'video name')
         if name in self._drafts:
@@ -271,6 +299,8 @@ class Collector:
                 f'{self.options.max_frames}; if that is right, allow it with --max-frames'
             )
         names = self._file_names(name, numbers, place, file_names, template)
+        if not may_share or self.options.name_template:
+            refuse_shared(name, names, self._owners, place)
         width, height = (
             side or own for side, own in zip(size, self.options.size or (None, None), strict=True)
         )
@@ -371,13 +401,7 @@ class VideoDraft:
         key = str(key)
         if not 0 <= position < len(self):
             place.fail(f'frame {position} of a video of {len(self)} frames, counted from 0')
-        # comparisons with NaN are false
-        if not all(-MAX_NUMBER <= value <= MAX_NUMBER for value in box):
-            place.fail(f'box (x, y, w, h) {box}: numbers must lie within ±{MAX_NUMBER:g}')
-        if box[2] < 0 or box[3] < 0:
-            place.fail(f'box (x, y, w, h) {box}: width and height must not be negative')
-        if box[2] == 0 or box[3] == 0:
-            self._collector.note('boxes without area left out')
+        if not self.has_area(box, place):
             return
         boxes = self._boxes.setdefault(key, {})
         if position in boxes:
@@ -394,6 +418,22 @@ class VideoDraft:
             self._masks.setdefault(key, {})[position] = mask
         if score is not None:
             self._scores.setdefault(key, []).append(score)
+
+    def has_area(self, box: Box, place: Place) -> bool:
+        """Whether a box has an area; notes it if it has none.
+
+        Raises:
+            AnnotationError: if it is no box.
+        """
+        # comparisons with NaN are false
+        if not all(-MAX_NUMBER <= value <= MAX_NUMBER for value in box):
+            place.fail(f'box (x, y, w, h) {box}: numbers must lie within ±{MAX_NUMBER:g}')
+        if box[2] < 0 or box[3] < 0:
+            place.fail(f'box (x, y, w, h) {box}: width and height must not be negative')
+        if box[2] == 0 or box[3] == 0:
+            self._collector.note('boxes without area left out')
+            return False
+        return True
 
     def finish(self) -> Video:
         """The video with its tracks, in the order in which they were met."""

@@ -13,7 +13,7 @@ from mmboxvis.files import natural_key
 
 from .box_set import BoxSet, Collector, ReadOptions
 from .coco_vid import read_categories, read_shape, read_size
-from .identity import Image, Shape, add_images
+from .identity import Image, Shape, add_images, class_names
 from .place import Place, read_json, shown
 
 _TRACK_FIELDS = ('instance_id', 'track_id')
@@ -52,8 +52,10 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         key: replace(entry, image=replace(entry.image, shapes=tuple(shapes[key])))
         for key, entry in entries.items()
     }
-    add_images(collector, _into_videos(list(images.values()), content, options, place))
-    return collector.finish(tuple(names.values()))
+    videos = _into_videos(list(images.values()), content, options, place)
+    # an id is of one object, so that a class which is corrected in a frame does not split it
+    add_images(collector, videos, groups_of_a_label=False)
+    return collector.finish(class_names(names.values(), options.identity))
 
 
 def _read_images(content: dict[str, Any], place: Place) -> dict[int, _Entry]:

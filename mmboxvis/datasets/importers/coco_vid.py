@@ -113,6 +113,7 @@ def _begin(
         size=(width, height),
         file_names=[spot.relative_path(i.get('file_name'), 'file_name') for _, spot, i in images],
         fps=None if fps is None else place.number(fps, 'fps', 1e-3),
+        may_share=True,
     )
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .box_set import BoxSet, Video
+from .box_set import BoxSet, Video, refuse_shared
 from .place import AnnotationError, Place, read_json, read_yaml, shown
 
 
@@ -99,13 +99,18 @@ def join(parts: Sequence[BoxSet]) -> BoxSet:
     """One set of several.
 
     Raises:
-        AnnotationError: if two videos have one name.
+        AnnotationError: if two videos have one name, or two sources one name of an image.
     """
     videos: list[Video] = [video for part in parts for video in part.videos]
     names = [video.name for video in videos]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise AnnotationError(f'two sources have a video called {twice!r}; import one by one')
+    owners: dict[str, str] = {}
+    for index, part in enumerate(parts):
+        found = {name: video.name for video in part.videos for name in video.file_names}
+        for file_name, video_name in found.items():
+            refuse_shared(video_name, [file_name], owners, Place(Path(f'source {index + 1}')))
     classes = dict.fromkeys(name for part in parts for name in part.classes)
     notes: dict[str, int] = {}
     for part in parts:

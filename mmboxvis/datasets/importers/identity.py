@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import PurePosixPath
 from typing import Any
 
 from .box_set import Box, Collector, OcclusionLevel, VideoDraft, union
 from .place import Place
 from .rle import join_masks
+
+_NUMBERED = re.compile(r'(.+?)[\s_.:#-]*([0-9]+)')
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class Image:
     number: int | None = None
 
 
-def add_images(collector: Collector, videos: Mapping[str, Sequence[Image]]) -> None:
+def add_images(
+    collector: Collector, videos: Mapping[str, Sequence[Image]], *, groups_of_a_label: bool = True
+) -> None:
     """Makes videos of images, by the identity that the options ask for.
 
     Shapes of one object in one image are its parts: box and mask are those of all together.
@@ -62,10 +67,12 @@ def add_images(collector: Collector, videos: Mapping[str, Sequence[Image]]) -> N
     Args:
         collector: takes the videos; its options tell the identity.
         videos: name of each video and its images in order.
+        groups_of_a_label: whether shapes of a group are one object only if they share the label,
+            as in programs that group shapes; else a group is an object, whatever its class.
 
     Raises:
-        AnnotationError: if a shape in a video of several frames has no identity, or images of one
-            video differ in size.
+        AnnotationError: if a shape in a video of several frames has no identity, parts of an
+            object differ in their class, or images of one video differ in size.
     """
     identity = collector.options.identity
     if identity == 'none':
@@ -91,14 +98,26 @@ def add_images(collector: Collector, videos: Mapping[str, Sequence[Image]]) -> N
             file_names=[image.file_name for image in images],
         )
         for position, image in enumerate(images):
-            _add_image(draft, position, image, identity, alone=len(images) == 1)
+            objects = _objects(
+                image, identity, alone=len(images) == 1, groups_of_a_label=groups_of_a_label
+            )
+            _add_image(draft, position, objects, collector)
 
 
-def _add_image(
-    draft: VideoDraft, position: int, image: Image, identity: str, *, alone: bool
-) -> None:
+def class_names(declared: Iterable[str], identity: str) -> tuple[str, ...]:
+    """Names of the classes that a source declares; ``car-1`` is of class ``car`` by ``label``."""
+    if identity != 'label':
+        return tuple(declared)
+    parts = ((name, _NUMBERED.fullmatch(name)) for name in declared)
+    return tuple(name if numbered is None else numbered[1] for name, numbered in parts)
+
+
+def _objects(
+    image: Image, identity: str, *, alone: bool, groups_of_a_label: bool
+) -> dict[str, list[Shape]]:
+    """The shapes of each object, by what tells who it is; labels are those of classes."""
     met: Counter[str] = Counter()
-    objects: dict[str, Shape] = {}
+    objects: dict[str, list[Shape]] = {}
     for index, shape in enumerate(image.shapes):
         label, key = shape.label, shape.group
         if identity == 'label':
@@ -107,7 +126,8 @@ def _add_image(
             met[label] += 1
             key = f'{label} {met[label]}'
         elif key is not None:
-            key = f'{label} {key}' if identity == 'group_id' else key
+            grouped = groups_of_a_label and not identity.startswith('attribute:')
+            key = f'{label} {key}' if grouped else key
         if key is None:
             if not alone:
                 shape.place.fail(
@@ -116,18 +136,37 @@ def _add_image(
                     'video (none)'
                 )
             key = f'shape {index}'
-        part = objects.get(key)
-        whole = shape if part is None else _join(part, shape)
-        objects[key] = replace(whole, label=label, group=key)
-    for key, shape in objects.items():
+        objects.setdefault(key, []).append(replace(shape, label=label, group=key))
+    return objects
+
+
+def _add_image(
+    draft: VideoDraft, position: int, objects: Mapping[str, Sequence[Shape]], collector: Collector
+) -> None:
+    """Adds the objects of one image."""
+    for key, shapes in objects.items():
+        # a part without area, such as a slip of the mouse, would stretch the box of the others
+        parts = [shape for shape in shapes if draft.has_area(shape.box, shape.place)]
+        if not parts:
+            continue
+        for shape in parts[1:]:
+            if shape.label != parts[0].label:
+                shape.place.fail(
+                    f'object {key!r} is {shape.label!r} here, but {parts[0].label!r} in the same '
+                    'image; parts of an object have one class. If these are two objects, give '
+                    'each a number or text of its own'
+                )
+        if len(parts) > 1:
+            collector.note('shapes joined to one object with others of its image', len(parts) - 1)
+        whole = reduce(_join, parts)
         draft.add(
             key,
-            shape.label,
+            whole.label,
             position,
-            shape.box,
-            shape.place,
-            occlusion=shape.occlusion,
-            mask=shape.mask,
+            whole.box,
+            whole.place,
+            occlusion=whole.occlusion,
+            mask=whole.mask,
         )
 
 
@@ -138,7 +177,7 @@ def _join(part: Shape, other: Shape) -> Shape:
 
 def _split_label(shape: Shape) -> tuple[str, str]:
     """``car-1`` is object ``car-1`` of class ``car``."""
-    parts = re.fullmatch(r'(.+?)[\s_.:#-]*([0-9]+)', shape.label)
+    parts = _NUMBERED.fullmatch(shape.label)
     if parts is None:
         shape.place.fail(f'label {shape.label!r} has no number at its end to tell the object by')
     return parts[1], shape.label

@@ -54,6 +54,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
             place.at(f'video {video["id"]}'),
             size=(video['width'], video['height']),
             file_names=video['file_names'],
+            may_share=True,
         )
         for video in videos
     }

@@ -55,7 +55,7 @@ def test_videos_by_id_and_frames_by_number(read, write, load):
     walk, run = boxes.videos
     assert frames(boxes) == {'walk': ('walk/a.jpg', 'walk/b.jpg'), 'run': ('run/a.jpg',)}
     assert (walk.numbers, walk.width, walk.height) == ((2, 8), 30, 20)
-    assert (tracks(walk), tracks(run)) == ({'cat 7': [0, 1]}, {'cat 7': [0]})
+    assert (tracks(walk), tracks(run)) == ({'7': [0, 1]}, {'7': [0]})
     assert run.tracks[0].occlusion == {0: 'slight_occlusion'}
     assert len(load(boxes)) == 2
 
@@ -93,7 +93,7 @@ def test_identity(read, write):
     )
     path = write('set.json', content)
     (video,) = read('coco', path).videos
-    assert tracks(video) == {'cat 0': [0, 1], 'cat 5': [1]}
+    assert tracks(video) == {'0': [0, 1], '5': [1]}
     assert video.tracks[0].occlusion == {0: 'slight_occlusion'}
     assert tracks(read('coco', path, identity='attribute:who').videos[0]) == {
         'tom': [0, 1],
@@ -104,6 +104,49 @@ def test_identity(read, write):
     content['annotations'][2].pop('track_id')
     with pytest.raises(AnnotationError, match=r'annotations\[2\]: nothing tells which object'):
         read('coco', write('set.json', content))
+
+
+def test_class_that_is_corrected_in_a_frame(read, write):
+    content = coco(
+        ['a/0.jpg', 'a/1.jpg', 'a/2.jpg'], *(annotation(t, t, track_id=1) for t in (1, 2, 3))
+    )
+    content['categories'].append(dict(id=5, name='dog'))
+    content['annotations'][1]['category_id'] = 5
+    boxes = read('coco', write('set.json', content))
+    (track,) = boxes.videos[0].tracks
+    assert (track.label, sorted(track.boxes)) == ('cat', [0, 1, 2])
+    assert boxes.notes == {'objects of changing class given the most frequent one': 1}
+
+
+def test_parts_are_told_of_and_have_one_class(read, write):
+    parts = [annotation(1, 1, track_id=1), annotation(2, 1, 20, track_id=1)]
+    content = coco(['a/0.jpg'], *parts, dict(annotation(3, 1, track_id=1), bbox=[0, 0, 0, 9]))
+    boxes = read('coco', write('set.json', content))
+    assert boxes.videos[0].tracks[0].boxes == {0: (1, 2, 24, 6)}
+    assert boxes.notes == {
+        'boxes without area left out': 1,
+        'shapes joined to one object with others of its image': 1,
+    }
+    content['categories'].append(dict(id=5, name='dog'))
+    content['annotations'][1]['category_id'] = 5
+    with pytest.raises(
+        AnnotationError, match=r"tions\[1\]: object '1' is 'dog' here, but 'cat' in"
+    ):
+        read('coco', write('set.json', content))
+    content['annotations'] = [dict(parts[0], bbox=[9, 9, -5, 5]), annotation(2, 1, track_id=1)]
+    with pytest.raises(AnnotationError, match=r'tions\[0\]: .* must not be negative'):
+        read('coco', write('set.json', content))
+
+
+def test_classes_of_numbered_labels(read, write):
+    content = coco(['a/0.jpg', 'a/1.jpg'], annotation(1, 1), annotation(2, 2))
+    content['categories'] = [
+        dict(id=4, name='car-1'),
+        dict(id=5, name='car-2'),
+        dict(id=6, name='x'),
+    ]
+    boxes = read('coco', write('set.json', content), identity='label')
+    assert boxes.classes == ('car', 'x')
 
 
 def test_left_out(read, write):

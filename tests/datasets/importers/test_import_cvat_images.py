@@ -48,6 +48,59 @@ def test_parts_of_an_object_share_a_box(read, write):
     text = images_xml(('0.jpg', shape(1, 'group_id="4"') + shape(20, 'group_id="4"')))
     (video,) = read('cvat-images', write('set.xml', text)).videos
     assert [t.boxes for t in video.tracks] == [{0: (1, 1, 24, 8)}]
+    # a slip of the mouse is no part
+    point = '<box label="cat" xtl="50" ytl="30" xbr="50" ybr="30" group_id="4"/>'
+    boxes = read(
+        'cvat-images', write('b.xml', images_xml(('0.jpg', shape(1, 'group_id="4"') + point)))
+    )
+    assert boxes.videos[0].tracks[0].boxes == {0: (1, 1, 5, 8)}
+    assert boxes.notes == {'boxes without area left out': 1}
+
+
+def test_two_classes_with_one_number(read, write):
+    number = '<attribute name="track_id">1</attribute>'
+    shapes = [shape(x, 'group_id="1"', number, label) for x, label in ((1, 'car'), (20, 'bus'))]
+    path = write('set.xml', images_xml(('0.jpg', ''.join(shapes)), ('1.jpg', '')))
+    with pytest.raises(AnnotationError, match=r"shape 1 .* object '1' is 'bus' here, but 'car' in"):
+        read('cvat-images', path, identity='attribute:track_id')
+    for identity in ('group_id', 'none'):  # groups count for each label
+        boxes = read('cvat-images', path, identity=identity)
+        assert {t.label: t.boxes for t in boxes.videos[0].tracks} == {
+            'car': {0: (1, 1, 5, 8)},
+            'bus': {0: (20, 1, 5, 8)},
+        }
+
+
+def test_videos_by_file_task_and_folder(read, write):
+    text = images_xml(('0.jpg', shape(1, 'group_id="1"')))
+    for name in ('walk/annotations', 'run/annotations', 'run/jump'):
+        path = write(f'set/{name}.xml', text.replace('0.jpg', f'{name}.jpg'.replace('/', '_')))
+    names = [video.name for video in read('cvat-images', path.parents[1]).videos]
+    assert names == ['run', 'jump', 'walk']
+    # two tasks of a project, each with the folder a
+    tasks = ''.join(
+        f'<task><id>{i}</id><name>{name}</name></task>' for i, name in ((7, 'x'), (8, 'y'))
+    )
+    image = '<image id="0" task_id="{0}" name="{1}" width="60" height="40"/>'
+    for names, wanted in (
+        (('a/0.jpg', 'a/1.jpg'), ['set/x/a', 'set/y/a']),
+        (('0.jpg', 'b/1.jpg'), ['x', 'b']),
+    ):
+        body = ''.join(image.format(task, name) for task, name in zip((7, 8), names))
+        text = f'<annotations><meta><project>{tasks}</project></meta>{body}</annotations>'
+        boxes = read('cvat-images', write('set.xml', text))
+        assert [(v.name, v.file_names) for v in boxes.videos] == [
+            (video, (name,)) for video, name in zip(wanted, names)
+        ]
+
+
+def test_images_of_two_videos_under_one_name(read, write):
+    for name in ('a', 'b'):
+        path = write(f'set/{name}.xml', images_xml(('0.jpg', '')))
+    with pytest.raises(AnnotationError, match=r"'b' is called '0.jpg', and so .* 'a'; .* {video}"):
+        read('cvat-images', path.parent)
+    boxes = read('cvat-images', path.parent, name_template='{video}/{stem}.jpg')
+    assert [v.file_names for v in boxes.videos] == [('a/0.jpg',), ('b/0.jpg',)]
 
 
 def test_identity_by_attribute(read, write):
@@ -74,8 +127,9 @@ def test_identity_by_numbered_label_and_by_order(read, write):
         ('0.jpg', shape(1, label='red car-12') + shape(9, label='red car-2')),
         ('1.jpg', shape(2, label='red car-2')),
     )
-    path = write('set.xml', text)
+    path = write('set.xml', text.replace('>cat<', '>cat-1<'))
     (video,) = read('cvat-images', path, identity='label').videos
+    assert read('cvat-images', path, identity='label').classes == ('cat', 'red car')
     assert {t.key: (t.label, sorted(t.boxes)) for t in video.tracks} == {
         'red car-12': ('red car', [0]),
         'red car-2': ('red car', [0, 1]),

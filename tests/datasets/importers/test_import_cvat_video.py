@@ -22,6 +22,13 @@ def test_task_without_tracks(read, write, cvat):
     assert boxes.classes == ('cat', 'dog')
 
 
+def test_names_that_two_videos_would_share(read, write, cvat):
+    for name in ('a', 'b'):
+        path = write(f'set/{name}.xml', cvat('', name=name))
+    with pytest.raises(AnnotationError, match=r"'b' is called 'frame_000000.PNG', .* {video}"):
+        read('cvat-video', path.parent, name_template='frame_{frame:06d}.PNG')
+
+
 def test_track_without_shapes(read, write, cvat, box):
     tracks = f'<track id="0" label="cat"/><track id="1" label="dog">{box(9, (0, 0, 4, 4))}</track>'
     boxes = read('cvat-video', write('a.xml', cvat(tracks)))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from mmboxvis.datasets import AnnotationError
@@ -123,6 +125,9 @@ def test_join():
     )
     with pytest.raises(AnnotationError, match="a video called 'a'"):
         join([first, first])
+    other = dataclasses.replace(second.videos[0], file_names=first.videos[0].file_names)
+    with pytest.raises(AnnotationError, match=r"video 'b' is called 'a/0.jpg', and so .* 'a'"):
+        join([first, BoxSet((other,), ('dog',))])
 
 
 def test_layout():

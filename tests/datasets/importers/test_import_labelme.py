@@ -120,7 +120,10 @@ def test_real_object_in_parts(read, formats):
     sofa = tracks[5].boxes[0]
     assert sofa[:2] == pytest.approx((18.936170212766, 140.56382978723406))
     assert sofa[1] + sofa[3] == pytest.approx(311.56382978723406)
-    assert boxes.notes == {'shapes labelled __ignore__ left out': 1}
+    assert boxes.notes == {
+        'shapes labelled __ignore__ left out': 1,
+        'shapes joined to one object with others of its image': 3,
+    }
 
 
 def test_real_rectangles_and_primitives(read, formats):

@@ -26,6 +26,15 @@ def test_boxes_out_of_the_frame_are_kept_without_a_warning(read, write):
     assert video.tracks[0].boxes == {i: tuple(box) for i, box in enumerate(boxes)}
 
 
+def test_videos_that_share_frames(read, write):
+    cuts = content([1, 1, 2, 2])
+    cuts['videos'].append(dict(cuts['videos'][0], id=2, name='w'))
+    path = write('a.json', cuts)
+    assert [v.file_names for v in read('ytvis', path).videos] == [('v/00000.jpg',)] * 2
+    with pytest.raises(AnnotationError, match='is called'):
+        read('ytvis', path, name_template='{stem}.jpg')
+
+
 @pytest.mark.parametrize('label', ['big\ndog', 'cat\x01', 'cat\u2028dog', '\ud800'])
 def test_control_characters_in_a_class(read, write, label):
     with pytest.raises(AnnotationError, match=r'a.json: category 1: name .* control characters'):
