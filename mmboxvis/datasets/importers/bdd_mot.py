@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .box_set import Box, BoxSet, Collector, ReadOptions, VideoDraft, enclosing, occlusion_level
-from .place import Place, read_json, source_files
+from .place import Place, read_json, shown, source_files
 from .rle import read_rle, rle_box
 
 IGNORED = frozenset({'other person', 'other vehicle', 'trailer'})
@@ -145,7 +146,8 @@ def _add_label(
         key.lower(): value
         for key, value in place.table(label.get('attributes') or {}, 'attributes').items()
     }
-    if category in IGNORED or attributes.get('crowd'):
+    crowd = place.flag(attributes.get('crowd'), 'crowd')
+    if category in IGNORED or crowd:
         collector.note('crowds and ignored categories left out')
         return
     key = label.get('id')
@@ -155,14 +157,13 @@ def _add_label(
     if box is None:
         collector.note('labels without box2d, poly2d and rle left out')
         return
-    occluded = attributes.get('occluded')
     draft.add(
         key,
         category,
         position,
         box,
         place,
-        occlusion=occlusion_level(None if occluded is None else bool(occluded)),
+        occlusion=occlusion_level(place.flag(attributes.get('occluded'), 'occluded')),
     )
 
 
@@ -191,8 +192,10 @@ def _outline(polygon: Any, place: Place) -> list[tuple[float, float]]:
         for pair in [place.items(vertex, 'a vertex', 2)]
     ]
     types = entry.get('types') or 'L' * len(vertices)
-    if len(types) != len(vertices) or set(types) - {'L', 'C'} or types[:1] == 'C':
-        place.fail(f'types {types!r} must be an L or C for each vertex, and begin with L')
+    if not isinstance(types, str) or not re.fullmatch('(L[LC]*)?', types):
+        place.fail(f'types must be text of L and C that begins with L, got {shown(types)}')
+    if len(types) != len(vertices):
+        place.fail(f'types {shown(types)} must have a letter for each of {len(vertices)} vertices')
     points: list[tuple[float, float]] = []
     index = 0
     while index < len(vertices):

@@ -103,7 +103,8 @@ def _begin(
         for spot, source in [(place, entry), *((spot, image) for _, spot, image in images)]
     } - {(None, None)}
     if len(sizes) > 1:
-        place.fail(f'video and images have different sizes (width, height): {sorted(sizes)[:3]}')
+        told = sorted(sizes, key=str)[:3]  # a side may be missing
+        place.fail(f'video and images have different sizes (width, height): {told}')
     width, height = sizes.pop() if sizes else (None, None)
     fps = entry.get('fps')
     return collector.video(

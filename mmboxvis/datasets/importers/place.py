@@ -92,6 +92,16 @@ class Place:
             self.fail(f'{name} {shown(value)} has control characters in it')
         return value.strip()
 
+    def flag(self, value: object, name: str) -> bool | None:
+        """True or false, also written as 0 or 1 or as text; ``None`` for what is missing."""
+        if value is None:
+            return None
+        word = value.strip().casefold() if isinstance(value, str) else value
+        for known, goods in ((True, ('true', '1', 1)), (False, ('false', '0', 0))):
+            if word in goods:  # equality holds for true and 1.0 too
+                return known
+        self.fail(f'{name} must be true or false, got {shown(value)}')
+
     def table(self, value: object, name: str) -> dict[str, Any]:
         """A json object."""
         if not isinstance(value, dict):

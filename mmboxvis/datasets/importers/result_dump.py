@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class _Tested:
         score: object,
         place: Place,
         *,
-        corners: Sequence[object] | None,
+        corners: object,
         mask: object = None,
     ) -> None:
         """Adds a track's place in one frame: the corners of its box, else the box of its mask."""
@@ -206,10 +206,12 @@ def _read_lists(
         )
     for index, frame in enumerate(sorted(tested.frame_of.values(), key=_test_order(tested))):
         spot = place.at(f'{name}[{index}]')
+        of_frame = _item(all_masks, index, 'track_masks', place)
         for label, rows in enumerate(spot.items(frames[index], 'a frame')):
-            masks = None if all_masks is None else _item(_item(all_masks, index), label)
+            masks = _item(of_frame, label, 'track_masks of a frame', spot)
             for row, values in enumerate(_rows(rows, spot)):
-                _read_row(frame, label, values, _item(masks, row), tested, collector, spot)
+                mask = _item(masks, row, 'track_masks of a class', spot)
+                _read_row(frame, label, values, mask, tested, collector, spot)
 
 
 def _test_order(tested: _Tested) -> Any:
@@ -221,13 +223,13 @@ def _test_order(tested: _Tested) -> Any:
 def _read_row(
     frame: tuple[int, int],
     label: int,
-    values: list[Any],
+    values: object,
     mask: object,
     tested: _Tested,
     collector: Collector,
     place: Place,
 ) -> None:
-    if len(values) != 6:
+    if not isinstance(values, list) or len(values) != 6:
         place.fail(f'a row must be id, x1, y1, x2, y2, score, got {shown(values)}')
     key = place.whole(values[0], 'id', -1)
     if key < 0:
@@ -243,7 +245,8 @@ def _read_samples(
     found = 0
     for index, sample in enumerate(samples):
         spot = place.at(f'sample {index}')
-        for frame in sample.get('video_data_samples', [sample]):
+        frames = sample.get('video_data_samples', [sample])
+        for frame in spot.items(frames, 'video_data_samples'):
             instances = spot.table(frame, 'a frame').get('pred_track_instances')
             if instances is None:
                 spot.fail('has no pred_track_instances, so no tracks')
@@ -265,14 +268,19 @@ def _read_instances(
 ) -> None:
     table = place.table(instances, 'pred_track_instances')
     columns = [_rows(table.get(name, []), place) for name in ('instances_id', 'labels', 'scores')]
+    if len(set(map(len, columns))) > 1:
+        place.fail(
+            'instances_id, labels and scores differ in length: '
+            f'{", ".join(str(len(column)) for column in columns)}'
+        )
     boxes, masks = table.get('bboxes'), table.get('masks')
     boxes = None if boxes is None else _rows(boxes, place)
     for number, (key, label, score) in enumerate(zip(*columns, strict=True)):
         if place.whole(key, 'instances_id', -1) < 0:
             collector.note('boxes without track left out')
             continue
-        corners = None if boxes is None else _item(boxes, number)
-        mask = _item(masks, number)
+        corners = _item(boxes, number, 'bboxes', place)
+        mask = _item(masks, number, 'masks', place)
         if corners is None and mask is None:
             place.fail('an instance has neither a box nor a mask')
         tested.add(frame, int(key), label, score, place, corners=corners, mask=mask)
@@ -299,7 +307,7 @@ def _read_entries(entries: list[Mapping[str, Any]], tested: _Tested, place: Plac
                 x, y, w, h = (
                     spot.number(side, 'a number of bbox') for side in spot.items(shape, 'bbox', 4)
                 )
-                corners, mask = (x, y, x + w, y + h), None
+                corners, mask = [x, y, x + w, y + h], None
             at = spot.at(f'frame {position}')
             score = entry.get('score')
             tested.add(
@@ -312,14 +320,18 @@ def _rows(value: object, place: Place) -> list[Any]:
     return place.items(value.tolist() if isinstance(value, np.ndarray) else value, 'rows')
 
 
-def _item(value: Any, index: int) -> Any:
-    """One item, or ``None`` where there is none."""
-    return value[index] if value is not None and index < len(value) else None
+def _item(value: object, index: int, name: str, place: Place) -> Any:
+    """One item of a list or an array, or ``None`` where there is none."""
+    if value is None:
+        return None
+    # an array of masks is not spread out into numbers
+    whole = value if isinstance(value, np.ndarray) and value.ndim else place.items(value, name)
+    return whole[index] if index < len(whole) else None
 
 
-def _box(corners: Sequence[object], place: Place) -> Box:
+def _box(corners: object, place: Place) -> Box:
     """x, y, w, h of a box of four corners; results may have turned ones, which have no area."""
     x1, y1, x2, y2 = (
-        place.number(value, 'a number of a box') for value in place.items(list(corners), 'box', 4)
+        place.number(value, 'a number of a box') for value in place.items(corners, 'box', 4)
     )
     return from_corners(x1, y1, max(x1, x2), max(y1, y2))

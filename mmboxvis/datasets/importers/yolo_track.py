@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,9 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     """Reads a folder of ``<video>_<frame>.txt``, or of ``<frame>.txt`` in one folder a video.
 
     Rows are ``class cx cy w h [conf] id`` in shares of the frame, or with the points of a polygon
-    in place of the box. Where the sixth of six columns may be an id or a confidence, the user is
-    asked. Class names are the user's, else those of ``classes.txt``, ``obj.names``,
+    in place of the box. What the columns are is decided over all videos; where the last may be an
+    id or a confidence, the user is asked. Rows without an id are left out, unless none has one.
+    Class names are the user's, else those of ``classes.txt``, ``obj.names``,
     ``labels.txt`` or ``data.yaml`` in the folder or above it.
 
     Raises:
@@ -33,6 +35,10 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     collector = Collector(options)
     names = options.labels or _names_near(source)
     videos = _find(source)
+    paths = [path for files in videos.values() for path in files.values()]
+    columns = _columns(options.last_column, paths)
+    tracked = False
+    without: tuple[Place, str] | None = None
     for video, files in videos.items():
         first = 1 if options.first_frame is None else options.first_frame
         lowest = min(files)
@@ -45,21 +51,25 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
             video, range(first, max(files) + 1), Place(files[lowest]), first_number=first
         )
         size = need_size(draft, options, Place(files[lowest]), only=len(videos) == 1)
-        rows = {frame: _read_file(path) for frame, path in sorted(files.items())}
-        last = options.last_column or _guess_last_column(rows)
-        for frame, found in rows.items():
-            for place, row in found:
+        for frame, path in sorted(files.items()):
+            for place, row in _read_file(path):
                 number = place.whole(row[0], 'class', 0, len(names) - 1 if names else 9999)
-                shares, key = _split(row, last, place)
-                for share in shares:
-                    place.number(share, 'share of the frame', -_MAX_SHARE, _MAX_SHARE)
+                shares, key = _split(row, columns)
+                if key is None:
+                    without = without or (place, _no_id(row, columns, place))
+                    collector.note('rows without a track id left out')
+                    continue
+                tracked = True
                 draft.add(
                     place.whole(key, 'track id'),
                     names[number] if names else f'class_{number}',
                     frame - first,
-                    _in_pixels(shares, size),
+                    _in_pixels(shares, size, place),
                     place,
                 )
+    if without is not None and not tracked:
+        place, told = without
+        place.fail(told)
     return collector.finish(names)
 
 
@@ -105,36 +115,93 @@ def _read_file(path: Path) -> list[_Row]:
     ]
 
 
-def _guess_last_column(rows: dict[int, list[_Row]]) -> LastColumn:
-    """Whether the last of six columns is an id; certain if it cannot be a confidence."""
-    six = [(place, row[5]) for found in rows.values() for place, row in found if len(row) == 6]
-    if any(value != int(value) for _, value in six):
-        return 'conf'
-    if six and all(0 <= value <= 1 for _, value in six):
-        six[0][0].fail(
-            'the last of six columns may be a track id or a confidence; say which with '
-            '--last-column id or --last-column conf'
+@dataclass(frozen=True)
+class _Columns:
+    """What the last column is.
+
+    Attributes:
+        six: of six columns, which end in an id or a confidence.
+        id_after_points: whether an odd number of columns may end in a confidence and an id; else
+            it is a polygon and nothing more.
+    """
+
+    six: LastColumn
+    id_after_points: bool
+
+
+def _columns(told: LastColumn | None, paths: Iterable[Path]) -> _Columns:
+    """What the last columns are: as the user says, else as all rows together tell.
+
+    An id is a whole number and, at least once, more than 1. In a file with seven columns, which end
+    in a confidence and an id, six are a detection without an id.
+
+    Raises:
+        AnnotationError: if the last of six columns may be either.
+    """
+    if told is not None:
+        return _Columns(told, told == 'id')
+    first: Place | None = None
+    six: set[float] = set()
+    seven = points = False
+    for path in paths:
+        for place, row in _read_file(path):
+            seven = seven or len(row) == 7
+            points = points or (_has_points(row) and _is_id(row[-1]) and row[-1] > 1)
+            if len(row) == 6:
+                first = first or place
+                six.add(row[5])
+    if seven or any(value != int(value) for value in six):
+        return _Columns('conf', points)
+    if first is not None and all(0 <= value <= 1 for value in six):
+        first.fail(
+            'the last of six columns may be a track id or a confidence, as it is 0 or 1 in all '
+            'rows of the source; say which with --last-column id or --last-column conf'
         )
-    return 'id'
+    return _Columns('id', points)
 
 
-def _split(row: list[float], last: LastColumn, place: Place) -> tuple[list[float], float]:
-    """The shares and the id of a row of ``class, shares, [conf], [id]``."""
+def _has_points(row: Sequence[float]) -> bool:
+    """Whether a row is an odd number of columns with three points at least."""
+    return len(row) >= 9 and len(row) % 2 == 1
+
+
+def _is_id(value: float) -> bool:
+    return value >= 0 and value == int(value)
+
+
+def _split(row: list[float], columns: _Columns) -> tuple[list[float], float | None]:
+    """The shares and, if there is one, the id of a row of ``class, shares, [conf], [id]``."""
     count = len(row)
-    if count in (6, 7):
-        if count == 6 and last == 'conf':
-            place.fail('ends in a confidence and has no track id; save the results of tracking')
+    if count == 7 or (count == 6 and columns.six == 'id'):
         return row[1:5], row[-1]
     # points come in pairs: an even number of columns leaves one after them, the id
     if count >= 8 and count % 2 == 0:
         return row[1:-1], row[-1]
-    if count >= 9 and row[-1] > 1:
+    if _has_points(row) and columns.id_after_points and _is_id(row[-1]):
         return row[1:-2], row[-1]
-    return place.fail(f'has {count} columns and no track id; save the results of tracking')
+    return row[1:], None
 
 
-def _in_pixels(shares: list[float], size: tuple[int, int]) -> Box:
+def _no_id(row: Sequence[float], columns: _Columns, place: Place) -> str:
+    """What is to be said of a row without an id, if no row has one.
+
+    Raises:
+        AnnotationError: if it is no row of YOLO.
+    """
+    if len(row) < 5:
+        place.fail(f'has {len(row)} columns, expected class cx cy w h [conf] id')
+    if len(row) == 6:
+        return 'ends in a confidence and has no track id; save the results of tracking'
+    told = f'has {len(row)} columns and no track id; save the results of tracking'
+    if _has_points(row) and _is_id(row[-1]) and not columns.id_after_points:
+        told += ', or say --last-column id if the last column is one'
+    return told
+
+
+def _in_pixels(shares: list[float], size: tuple[int, int], place: Place) -> Box:
     width, height = size
+    for share in shares:
+        place.number(share, 'share of the frame', -_MAX_SHARE, _MAX_SHARE)
     if len(shares) == 4:
         cx, cy, w, h = shares
         return (cx - w / 2) * width, (cy - h / 2) * height, w * width, h * height

@@ -50,6 +50,17 @@ def test_ignored(read, write):
     }
 
 
+def test_flags_as_text(read, write):
+    labels = [label(1, attributes=dict(crowd='true')), label(2, attributes=dict(crowd='false'))]
+    labels += [label(3, attributes=dict(Occluded='False')), label(4, attributes=dict(occluded=1))]
+    tracks = read('bdd-mot', write('a.json', [frame(0, *labels)])).videos[0].tracks
+    assert {t.key: t.occlusion for t in tracks} == {
+        '2': {},
+        '3': {0: 'no_occlusion'},
+        '4': {0: 'slight_occlusion'},
+    }
+
+
 def test_polygons_and_curves(read, write):
     square = dict(vertices=[[0, 0], [4, 0], [4, 4]], types='LLL', closed=True)
     # a cubic curve with both control points at height 8 rises to 3/4 of that
@@ -90,6 +101,18 @@ def test_one_file_a_video(read, write):
             [frame(0, label(box2d=None, poly2d=[dict(vertices=[[0, 0]], types='C')]))],
             r'poly2d\[0\]: types',
         ),
+        *(
+            (
+                [frame(0, label(box2d=None, poly2d=[dict(vertices=[[0, 0]], types=types)]))],
+                r'poly2d\[0\]: types',
+            )
+            for types in (5, ['L'], [['L']], 'LL', 'X')
+        ),
+        (
+            [frame(0, label(attributes=dict(crowd='maybe')))],
+            'crowd must be true or false, got .may',
+        ),
+        ([frame(0, label(attributes=dict(occluded=[1])))], 'occluded must be true or false'),
         ([frame(0, label(box2d=None, rle=dict(counts='04', size=[2, 1])))], 'rle: run-lengths do'),
         (dict(frames=3), 'the list of frames must be a list'),
     ],

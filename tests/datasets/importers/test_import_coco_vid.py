@@ -56,6 +56,7 @@ def test_frames_by_number_and_instances_by_video(read, write, load):
         ('images', 0, dict(frame_id=2), 'frame_id 2 of video 0 is used twice'),
         ('images', 1, dict(id=11), 'id 11 is used twice'),
         ('images', 0, dict(width=61), 'different sizes'),
+        ('images', 0, dict(height=None), r'sizes .*: \[\(60, 40\), \(60, None\)\]'),
         ('images', 0, dict(video_id=5), r'images\[0\]: video_id 5 is not among'),
         ('videos', 1, dict(name='walk'), "a second video is called 'walk'"),
         ('categories', 0, dict(name=''), r'categories\[0\]: name must be text'),

@@ -248,6 +248,15 @@ def test_real_results(read, formats):
     assert mask_utils.toBbox(annotation.masks[0]).tolist() == [1174, 335, 104, 79]
 
 
+ROWS = dict(track_bboxes=[[[[1, 2, 3, 4, 5, 0.5]]], [], []])
+
+
+def one_frame(**fields):
+    """A data sample of a frame with one object."""
+    instances = dict(instances_id=[1], labels=[0], scores=[0.5], bboxes=[[1, 2, 3, 4]])
+    return dict(img_id=11, pred_track_instances={**instances, **fields})
+
+
 class Hostile:
     def __init__(self, path):
         self.path = path
@@ -269,6 +278,17 @@ class Hostile:
         ([dict(img_id=5, pred_track_instances={})], 'img_id 5 is not among the images'),
         ([dict(video_id=5, category_id=2, score=1, bboxes=[])], 'video 5 or category 2 is not'),
         ([dict(video_id=9, category_id=2, score=1, bboxes=[])], 'must be a list of 1'),
+        (dict(track_bboxes=[[5], [], []]), r'\[0\]: rows must be a list, got 5'),
+        (dict(track_bboxes=[[[5]], [], []]), r'\[0\]: a row must be id, x1, .* got 5'),
+        (dict(ROWS, track_masks={}), 'track_masks must be a list, got {}'),
+        (dict(ROWS, track_masks=5), 'track_masks must be a list, got 5'),
+        (dict(ROWS, track_masks=[5]), r'\[0\]: track_masks of a frame must be a list, got 5'),
+        (dict(ROWS, track_masks=[[5]]), r'\[0\]: track_masks of a class must be a list, got 5'),
+        ([dict(video_data_samples=None)], 'sample 0: video_data_samples must be a list, got None'),
+        ([one_frame(bboxes=[5])], 'sample 0: box must be a list of 4, got 5'),
+        ([one_frame(bboxes=5)], 'sample 0: rows must be a list, got 5'),
+        ([one_frame(masks=7)], 'sample 0: masks must be a list, got 7'),
+        ([one_frame(scores=[])], 'sample 0: instances_id, labels and scores differ in length'),
         ('text', 'expected results of mmtrack or mmdet'),
     ],
 )

@@ -44,6 +44,43 @@ def test_sixth_column_is_asked_for_where_it_may_be_either(read, write):
             read('yolo-track', path, size=SIZE, **options)
 
 
+def test_sixth_column_is_decided_over_all_videos(read, write):
+    path = write('a_1.txt', '0 0.5 0.5 0.2 0.4 1\n').parent
+    write('b_1.txt', '0 0.5 0.5 0.2 0.4 2\n')
+    videos = read('yolo-track', path, size=SIZE).videos
+    assert [[track.key for track in video.tracks] for video in videos] == [['1'], ['2']]
+
+
+@pytest.mark.parametrize(
+    ('tracked', 'not_tracked'),
+    [
+        ('0.5 0.5 0.2 0.4 7', '0.5 0.5 0.2 0.4'),
+        ('0.5 0.5 0.2 0.4 0.9 7', '0.5 0.5 0.2 0.4 0.9'),
+        ('0.5 0.5 0.2 0.4 0.9 7', '0.5 0.5 0.2 0.4 1'),
+        ('0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7 0.9 7', '0.4 0.3 0.6 0.3 0.6 0.7 0.4 0.7'),
+    ],
+)
+def test_rows_without_an_id_among_others(read, write, tracked, not_tracked):
+    path = write('v_1.txt', f'0 {not_tracked}\n0 {tracked}\n')
+    boxes = read('yolo-track', path.parent, size=SIZE)
+    (track,) = boxes.videos[0].tracks
+    assert track.key == '7' and track.boxes[0] == pytest.approx((80, 30, 40, 40))
+    assert boxes.notes == {'rows without a track id left out': 1}
+    write('v_1.txt', f'0 {tracked}\n0 0.5\n')
+    with pytest.raises(AnnotationError, match='line 2: has 2 columns, expected class cx'):
+        read('yolo-track', path.parent, size=SIZE)
+
+
+def test_polygon_confidence_and_the_first_id(read, write):
+    triangle = '0.1 0.1 0.2 0.1 0.2 0.3'
+    path = write('v_1.txt', f'0 {triangle} 0.8 1\n').parent
+    with pytest.raises(AnnotationError, match=r'no track id; .* say --last-column id'):
+        read('yolo-track', path, size=SIZE)
+    assert read('yolo-track', path, size=SIZE, last_column='id').videos[0].tracks[0].key == '1'
+    write('v_2.txt', f'0 {triangle} 0.8 2\n')
+    assert [t.key for t in read('yolo-track', path, size=SIZE).videos[0].tracks] == ['1', '2']
+
+
 def test_polygons(read, write):
     triangle = '0.1 0.1 0.2 0.1 0.2 0.3 0.1 0.3'
     path = write('v_1.txt', f'0 {triangle} 5\n0 {triangle} 0.8 6\n').parent
