@@ -31,6 +31,7 @@ from mmboxvis.datasets.importers import (
     Video,
     extract_frames,
     fill_sizes,
+    frames_in_movie,
     join,
     map_classes,
     movie_of,
@@ -235,16 +236,20 @@ def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) 
     """Takes the annotated frames out of the video files, if that is wanted.
 
     Raises:
-        ValueError: if a video has no file.
+        ValueError: if a video has no file, or frames without a number.
     """
     if args.frames is None:
         return
+    jobs = []
     for video in boxes.videos:
         movie = movie_of(options.movies, video.name, only=len(boxes.videos) == 1)
         if movie is None:
             raise ValueError(
                 f'no video file for video {video.name!r}; give it with --video {video.name}=FILE'
             )
+        frames_in_movie(video)  # whether they are known, before any is written
+        jobs.append((video, movie))
+    for video, movie in jobs:
         extract_frames(video, movie, args.frames, step=args.video_step, overwrite=args.overwrite)
 
 

@@ -28,7 +28,7 @@ from . import (
 )
 from .box_set import FRAME_NAME, IDENTITIES, MAX_FRAMES, BoxSet, ReadOptions, Track, Video
 from .editing import join, map_classes, read_class_map, thin, thin_to_rate
-from .movies import extract_frames, fill_sizes, movie_of, probe
+from .movies import extract_frames, fill_sizes, frames_in_movie, movie_of, probe
 from .place import read_names
 from .ytvis import to_ytvis
 
@@ -52,18 +52,18 @@ class Reader:
 
 READERS: Mapping[str, Reader] = {
     'cvat-video': Reader(cvat_video.read),
-    'cvat-images': Reader(cvat_images.read, frozenset({'identity'})),
+    'cvat-images': Reader(cvat_images.read, frozenset({'first_frame', 'identity'})),
     'mot': Reader(mot.read, frozenset({'first_frame', 'origin', 'label', 'labels'})),
     'kitti': Reader(kitti.read, frozenset({'first_frame'})),
     'coco-vid': Reader(coco_vid.read, frozenset({'keep_masks'})),
-    'coco': Reader(coco.read, frozenset({'identity', 'keep_masks'})),
+    'coco': Reader(coco.read, frozenset({'first_frame', 'identity', 'keep_masks'})),
     'mmtrack-results': Reader(result_dump.read, frozenset({'annotations', 'labels', 'keep_masks'})),
     'label-studio': Reader(label_studio.read, frozenset({'label'})),
     'yolo-track': Reader(yolo_track.read, frozenset({'first_frame', 'labels', 'last_column'})),
     'bdd-mot': Reader(bdd_mot.read),
-    'labelme': Reader(labelme.read, frozenset({'identity'})),
+    'labelme': Reader(labelme.read, frozenset({'first_frame', 'identity'})),
     'masks': Reader(masks.read, frozenset({'first_frame', 'label', 'labels', 'keep_masks'})),
-    'ytvis': Reader(ytvis.read),
+    'ytvis': Reader(ytvis.read, frozenset({'first_frame'})),
 }
 """Formats that can be read, by the name the command line knows them by."""
 
@@ -89,6 +89,7 @@ __all__ = [
     'Video',
     'extract_frames',
     'fill_sizes',
+    'frames_in_movie',
     'join',
     'map_classes',
     'movie_of',

@@ -20,10 +20,11 @@ _CURVE_STEPS = 16
 
 @dataclass(frozen=True)
 class _Frame:
-    """An entry of the list of frames."""
+    """An entry of the list of frames; without an index of its own it has its place in the list."""
 
     place: Place
     index: int
+    numbered: bool
     name: str
     folder: str
     size: tuple[int | None, int | None]
@@ -70,7 +71,7 @@ def _read_frame(entry: dict[str, Any], order: int, place: Place) -> tuple[str | 
     """Name of the video, and the frame; older files spell some fields differently."""
     video = entry.get('videoName', entry.get('video_name'))
     indices = (entry.get(key) for key in ('frameIndex', 'frame_index', 'index'))
-    index = next((value for value in indices if value is not None), order)
+    index = next((value for value in indices if value is not None), None)
     size = place.table(entry.get('size') or {}, 'size')
     width, height = (
         None if size.get(side) is None else place.whole(size[side], side, 1)
@@ -79,7 +80,8 @@ def _read_frame(entry: dict[str, Any], order: int, place: Place) -> tuple[str | 
     url = entry.get('url')
     frame = _Frame(
         place=place,
-        index=place.whole(index, 'frameIndex'),
+        index=place.whole(order if index is None else index, 'frameIndex'),
+        numbered=index is not None,
         name=place.relative_path(entry.get('name'), 'name'),
         folder=str(PurePosixPath(url).parent) if isinstance(url, str) else '',
         size=(width, height),
@@ -131,6 +133,7 @@ def _add_video(name: str, frames: list[_Frame], collector: Collector) -> None:
         place,
         size=sizes.pop() if sizes else (None, None),
         file_names=names,
+        numbered=all(frame.numbered for frame in frames),
     )
     for position, frame in enumerate(frames):
         for index, label in enumerate(frame.labels):

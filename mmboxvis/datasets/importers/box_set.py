@@ -7,14 +7,16 @@ corner of the first pixel, so that a box over the whole frame is (0, 0, width, h
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import Any, Literal
 
-from .place import MAX_NUMBER, MAX_SIDE, Place
+from .place import MAX_COUNT, MAX_NUMBER, MAX_SIDE, Place
 
 Box = tuple[float, float, float, float]
 OcclusionLevel = Literal['no_occlusion', 'slight_occlusion', 'severe_occlusion']
@@ -65,6 +67,7 @@ class Video:
         height: likewise.
         first_number: the number that the source gives to the first frame of the video file.
         fps: annotated frames a second, where known.
+        numbered: whether ``numbers`` tell frames of the video file; else they are positions.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Video:
     height: int | None = None
     first_number: int = 0
     fps: float | None = None
+    numbered: bool = True
 
     def take(self, positions: Iterable[int]) -> Video:
         """The video with only some of its frames, given by their rising positions.
@@ -131,7 +135,8 @@ class ReadOptions:
             be that of its video.
         name_template: how images are called, over the source's own names; may use ``{video}``,
             ``{frame}`` (its number in the source) and ``{stem}`` (stem of the source's name).
-        first_frame: number of the first frame, where it is not the usual one.
+        first_frame: number of the first frame, where it is not the usual one; where numbers are
+            those in names of images, 0 is.
         origin: coordinate of the first pixel, 0 or 1 (MOT).
         identity: what tells which shapes in different images are one object: ``'group_id'``,
             ``'label'`` (``car-1``), ``'order'`` (the n-th shape of a label), ``'none'`` (each
@@ -191,6 +196,20 @@ def union(first: Box, second: Box) -> Box:
     """The smallest box around two boxes."""
     corners = [(x + dx, y + dy) for x, y, w, h in (first, second) for dx, dy in ((0, 0), (w, h))]
     return enclosing(corners)
+
+
+def numbers_in(file_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Numbers of frames by the ends of their names: ``walk_0010.jpg`` is frame 10.
+
+    ``None`` unless all have one and they rise.
+    """
+    # a longer number is a time or a hash
+    pattern = re.compile(r'(?<![0-9])[0-9]{1,18}$')
+    found = [pattern.search(PurePosixPath(name).stem) for name in file_names]
+    numbers = tuple(int(digits[0]) for digits in found if digits is not None)
+    rising = all(first < second for first, second in pairwise(numbers))
+    good = rising and len(numbers) == len(found) and max(numbers, default=0) <= MAX_COUNT
+    return numbers if good else None
 
 
 def occlusion_level(
@@ -261,7 +280,7 @@ class Collector:
     def video(
         self,
         name: str,
-        numbers: Sequence[int],
+        numbers: Sequence[int] | None,
         place: Place,
         *,
         size: tuple[int | None, int | None] = (None, None),
@@ -269,6 +288,7 @@ class Collector:
         template: str = FRAME_NAME,
         first_number: int = 0,
         fps: float | None = None,
+        numbered: bool = True,
         may_share: bool = False,
     ) -> VideoDraft:
         """Begins a video.
@@ -276,13 +296,15 @@ class Collector:
         Args:
             name: checked to be a path that stays below the root.
             numbers: number of each frame in the source; a ``range`` is not spread out before its
-                length is checked.
+                length is checked. ``None`` takes those at the ends of ``file_names``, if all have
+                one and they rise, else positions.
             place: where the video is defined.
             size: width and height; the user's go before where the source has none.
             file_names: the source's own names of the images.
             template: how images are called otherwise, as in ``ReadOptions.name_template``.
             first_number: see :class:`Video`.
             fps: see :class:`Video`.
+            numbered: see :class:`Video`.
             may_share: whether ``file_names`` may be those of another video too, because one file
                 tells all of them, relative to one folder.
 
@@ -293,6 +315,10 @@ class Collector:
         name = place.relative_path(name, 'video name')
         if name in self._drafts:
             place.fail(f'a second video is called {name!r}; names must differ, rename one')
+        if numbers is None:
+            found = numbers_in(file_names or ())
+            numbered = found is not None
+            numbers = range(len(file_names or ())) if found is None else found
         if not 0 < len(numbers) <= self.options.max_frames:
             place.fail(
                 f'video {name!r} has {len(numbers)} frames, expected 1 to '
@@ -315,6 +341,7 @@ class Collector:
             height=height,
             first_number=first_number,
             fps=fps,
+            numbered=numbered,
         )
         self._drafts[name] = VideoDraft(video, self)
         return self._drafts[name]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -47,7 +48,7 @@ class Image:
         file_name: relative to the root of all images.
         size: width and height, if known.
         shapes: in the order of the file.
-        number: of the frame in the video file, if the source tells; else it counts from 0.
+        number: of the frame in the video file, if the source tells it besides the name.
     """
 
     place: Place
@@ -92,16 +93,24 @@ def add_images(
                 )
         draft = collector.video(
             name,
-            [i if image.number is None else image.number for i, image in enumerate(images)],
+            _numbers(images),
             first.place,
             size=first.size,
             file_names=[image.file_name for image in images],
+            first_number=collector.options.first_frame or 0,
         )
         for position, image in enumerate(images):
             objects = _objects(
                 image, identity, alone=len(images) == 1, groups_of_a_label=groups_of_a_label
             )
             _add_image(draft, position, objects, collector)
+
+
+def _numbers(images: Sequence[Image]) -> list[int] | None:
+    """Numbers of the frames of a video, ``None`` if they are not told, or not in this order."""
+    told = [image.number for image in images if image.number is not None]
+    rising = all(first < second for first, second in pairwise(told))
+    return told if rising and len(told) == len(images) else None
 
 
 def class_names(declared: Iterable[str], identity: str) -> tuple[str, ...]:

@@ -86,10 +86,6 @@ def _read_folder(
     if relative.name == 'instances':  # where MOTS keeps the masks of a sequence
         relative = relative.parent
     name = source.absolute().name if relative == Path() else relative.as_posix()
-    numbers = [_order(path)[0] for path in files]
-    if len(set(numbers)) != len(numbers) or -1 in numbers:
-        numbers = list(range(len(files)))
-    first = collector.options.first_frame
     draft: VideoDraft | None = None
     for position, path in enumerate(files):
         place = Place(path)
@@ -98,11 +94,11 @@ def _read_folder(
         if draft is None:
             draft = collector.video(
                 name,
-                numbers,
+                None,
                 place,
                 size=size,
                 file_names=[f'{name}/{file.stem}.jpg' for file in files],
-                first_number=numbers[0] if first is None else first,
+                first_number=collector.options.first_frame or 0,
             )
         elif size != (draft.video.width, draft.video.height):
             place.fail(

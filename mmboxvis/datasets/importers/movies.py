@@ -142,6 +142,29 @@ def _image_size(options: ReadOptions, video: Video) -> tuple[int, int]:
         raise AnnotationError(str(error)) from error
 
 
+def frames_in_movie(video: Video, *, step: int = 1) -> dict[int, str]:
+    """Index in its file of each annotated frame, and the name that the image gets.
+
+    Raises:
+        AnnotationError: if frames have no number, or one ahead of the first.
+    """
+    if not video.numbered:
+        raise AnnotationError(
+            f'video {video.name!r}: nothing tells which frames of the video file its images are: '
+            'their names have no numbers at the end that rise (walk_0010.jpg is frame 10), as '
+            f'{video.file_names[0]!r}; use the images themselves instead of --frames'
+        )
+    if video.numbers[0] < video.first_number:
+        raise AnnotationError(
+            f'video {video.name!r}: has frame {video.numbers[0]}, but frames count from '
+            f'{video.first_number}; say with --first-frame what number the first picture has'
+        )
+    return {
+        (number - video.first_number) * step: name
+        for number, name in zip(video.numbers, video.file_names, strict=True)
+    }
+
+
 def extract_frames(
     video: Video, movie: Path, root: Path, *, step: int = 1, overwrite: bool = False
 ) -> None:
@@ -159,13 +182,10 @@ def extract_frames(
 
     Raises:
         AnnotationError: if the file is no video, is too short, or has frames of another size than
-            the annotation.
+            the annotation, or if the numbers of the frames are not known.
         FileExistsError: if an image exists already.
     """
-    wanted = {
-        (number - video.first_number) * step: name
-        for number, name in zip(video.numbers, video.file_names, strict=True)
-    }
+    wanted = frames_in_movie(video, step=step)
     size = (video.width, video.height)
     last = max(wanted)
     with (

@@ -50,10 +50,11 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     drafts = {
         video['id']: collector.video(
             video['name'],
-            range(len(video['file_names'])),
+            None,
             place.at(f'video {video["id"]}'),
             size=(video['width'], video['height']),
             file_names=video['file_names'],
+            first_number=options.first_frame or 0,
             may_share=True,
         )
         for video in videos

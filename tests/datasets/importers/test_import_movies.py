@@ -183,6 +183,108 @@ def test_tool_takes_the_size_from_the_movie(tool, movie, tmp_path, write):
     assert (content['videos'][0]['width'], content['videos'][0]['height']) == SIZE
 
 
+NUMBERS = (2, 5, 10)
+
+
+def labelme(write) -> Path:
+    for number in NUMBERS:
+        shape = dict(label='cat', points=[[1, 1], [9, 9]], shape_type='rectangle', group_id=1)
+        content = dict(imagePath=f'{number}.jpg', imageWidth=64, imageHeight=48, shapes=[shape])
+        path = write(f'walk/{number:08d}.json', content)
+    return path.parent
+
+
+def plain_coco(write, **fields: list) -> Path:
+    images = [
+        dict(id=key, file_name=f'walk_{number:04d}.jpg', width=64, height=48)
+        | {name: values[key] for name, values in fields.items()}
+        for key, number in enumerate(NUMBERS)
+    ]
+    boxes = [dict(image_id=key, category_id=1, track_id=1, bbox=[1, 1, 8, 8]) for key in range(3)]
+    return write(
+        'walk.json', dict(images=images, annotations=boxes, categories=[dict(id=1, name='cat')])
+    )
+
+
+def masks(write) -> Path:
+    image = np.zeros((48, 64), np.uint8)
+    image[3:9, 4:12] = 1
+    for number in NUMBERS:
+        path = write(f'walk/{number:05d}.png', cv2.imencode('.png', image)[1].tobytes())
+    return path.parent
+
+
+def cvat_images(write) -> Path:
+    box = '<box label="cat" group_id="1" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    images = ''.join(
+        f'<image id="{key}" name="walk/frame_{number:06d}" width="64" height="48">{box}</image>'
+        for key, number in enumerate(NUMBERS)
+    )
+    return write('walk.xml', f'<annotations>{images}</annotations>')
+
+
+def own_layout(write, names: tuple[str, ...] = ('walk/00002.jpg', 'walk/5.jpg', 'walk/10.jpg')):
+    return write(
+        'walk.json',
+        dict(
+            videos=[dict(id=1, name='walk', file_names=list(names), width=64, height=48)],
+            categories=[dict(id=1, name='cat')],
+            annotations=[dict(id=1, video_id=1, category_id=1, bboxes=[[1, 1, 8, 8]] * len(names))],
+        ),
+    )
+
+
+@pytest.mark.parametrize('first', [0, 1])
+@pytest.mark.parametrize(
+    ('name', 'source'),
+    [
+        ('labelme', labelme),
+        ('coco', plain_coco),
+        ('masks', masks),
+        ('cvat-images', cvat_images),
+        ('ytvis', own_layout),
+    ],
+)
+def test_frames_by_the_numbers_in_names(tool, movie, tmp_path, write, name, source, first):
+    images = tmp_path / 'images'
+    arguments = ['--from', name, str(source(write)), '--video', str(movie), '--frames', str(images)]
+    arguments += ['--out', str(tmp_path / 'boxes.json'), '--names', '{video}/{frame}.png']
+    arguments += ['--first-frame', '1'] if first else []
+    assert tool.main(arguments) == 0
+    assert grey(images) == {str(number): number - first for number in NUMBERS}
+
+
+def test_number_that_the_source_tells_goes_before_the_name(tool, movie, tmp_path, write):
+    source = plain_coco(write, video_id=[1, 1, 1], frame_id=[0, 3, 7])
+    images = tmp_path / 'images'
+    arguments = ['--from', 'coco', str(source), '--video', str(movie), '--frames', str(images)]
+    assert tool.main([*arguments, '--out', str(tmp_path / 'boxes.json')]) == 0
+    assert grey(images) == {f'{number:06d}': number for number in (0, 3, 7)}
+
+
+def test_frames_without_numbers_are_refused(tool, movie, tmp_path, write, capsys):
+    images, out = tmp_path / 'images', tmp_path / 'boxes.json'
+    labels = [dict(id=1, category='cat', box2d=dict(x1=1, y1=1, x2=5, y2=5))]
+    frames = [dict(name=f'{i}.jpg', videoName='walk', labels=labels) for i in (4, 5)]
+    sources = (
+        ('ytvis', lambda: own_layout(write, ('walk/a.jpg', 'walk/1.jpg'))),
+        ('ytvis', lambda: own_layout(write, ('walk/2.jpg', 'walk/1.jpg'))),
+        ('bdd-mot', lambda: write('bdd.json', frames)),
+    )
+    given = ['--out', str(out), '--video', str(movie)]
+    for name, source in sources:
+        arguments = ['--from', name, str(source()), *given]
+        assert tool.main(arguments) == 0  # without frames the boxes are fine
+        out.unlink()
+        assert tool.main([*arguments, '--frames', str(images)]) == 1
+        told = capsys.readouterr().err
+        assert "video 'walk': nothing tells which frames of the video file its images are" in told
+    more = ['--frames', str(images), '--first-frame', '3']
+    assert tool.main(['--from', 'masks', str(masks(write)), *given, *more]) == 1
+    assert "video 'walk': has frame 2, but frames count from 3" in capsys.readouterr().err
+    assert not images.exists() and not out.exists()
+
+
 @pytest.fixture
 def pair(write):
     """A folder with two videos whose boxes are shares of the frame."""
