@@ -327,12 +327,7 @@ class Collector:
         names = self._file_names(name, numbers, place, file_names, template)
         if not may_share or self.options.name_template:
             refuse_shared(name, names, self._owners, place)
-        width, height = (
-            side or own for side, own in zip(size, self.options.size or (None, None), strict=True)
-        )
-        for side in (width, height):
-            if side is not None and not 0 < side <= MAX_SIDE:
-                place.fail(f'a frame of {width} x {height} pixels; sides are 1 to {MAX_SIDE}')
+        width, height = self._size(size, place)
         video = Video(
             name=name,
             file_names=names,
@@ -345,6 +340,18 @@ class Collector:
         )
         self._drafts[name] = VideoDraft(video, self)
         return self._drafts[name]
+
+    def _size(
+        self, told: tuple[int | None, int | None], place: Place
+    ) -> tuple[int | None, int | None]:
+        """Width and height, the user's where the source has none."""
+        width, height = (
+            side or own for side, own in zip(told, self.options.size or (None, None), strict=True)
+        )
+        for side in (width, height):
+            if side is not None and not 0 < side <= MAX_SIDE:
+                place.fail(f'a frame of {width} x {height} pixels; sides are 1 to {MAX_SIDE}')
+        return width, height
 
     def _file_names(
         self,

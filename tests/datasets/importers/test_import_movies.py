@@ -316,7 +316,15 @@ def test_of_two_sources_a_file_without_a_name_is_that_of_none(tool, movie, write
     for name in ('a', 'b'):
         write(f'{name}/{name}_1.txt', '0 0.5 0.5 0.5 0.5 3\n')
     sources = [str(pair.parent / name) for name in ('a', 'b')]
-    arguments = ['--from', 'yolo-track', *sources, '--video', str(movie), '--out', 'boxes.json']
+    arguments = [
+        '--from',
+        'yolo-track',
+        *sources,
+        '--video',
+        str(movie),
+        '--out',
+        str(write('out', '')),
+    ]
     assert tool.main(arguments) == 1
     assert "video 'a' are shares of the frame, whose size is not" in capsys.readouterr().err
 
