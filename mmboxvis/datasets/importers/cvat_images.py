@@ -131,6 +131,7 @@ def _read_shapes(
         else:
             label = spot.text(label, 'label')
             group = child.get('group_id')
+            group = None if group == '0' else group  # CVAT's number for no group
             if kind == 'attribute':
                 values = {a.get('name'): (a.text or '').strip() for a in child.iter('attribute')}
                 group = values.get(attribute) or None

@@ -48,6 +48,10 @@ def test_parts_of_an_object_share_a_box(read, write):
     text = images_xml(('0.jpg', shape(1, 'group_id="4"') + shape(20, 'group_id="4"')))
     (video,) = read('cvat-images', write('set.xml', text)).videos
     assert [t.boxes for t in video.tracks] == [{0: (1, 1, 24, 8)}]
+    # 0 is no group
+    zero = images_xml(('0.jpg', shape(1, 'group_id="0"') + shape(20, 'group_id="0"')))
+    (video,) = read('cvat-images', write('zero.xml', zero)).videos
+    assert [t.boxes for t in video.tracks] == [{0: (1, 1, 5, 8)}, {0: (20, 1, 5, 8)}]
     # a slip of the mouse is no part
     point = '<box label="cat" xtl="50" ytl="30" xbr="50" ybr="30" group_id="4"/>'
     boxes = read(
