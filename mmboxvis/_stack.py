@@ -20,7 +20,7 @@ class Part:
     Attributes:
         module: The name that is imported.
         distributions: The names that it is installed under; they exclude each other.
-        at_least: The lowest version that is known to work.
+        at_least: The lowest version that has all that is called.
         below: The first version that nobody has tried.
     """
 
@@ -30,13 +30,13 @@ class Part:
     below: str
 
 
-# The upper ends are what is installed and tested; the lower ends let the line of mmdet 3.3,
-# mmcv 2.1 and mmengine 0.10 pass, from which the code uses nothing that is missing there.
+# torch begins with torch.compiler.is_exporting, which the attention on the CPU calls; the others
+# begin with what is installed and tested.
 STACK = (
-    Part('torch', ('torch',), '2.1', '2.14'),
-    Part('mmengine', ('onedl-mmengine', 'mmengine'), '0.10.0', '0.11'),
-    Part('mmcv', ('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.1.0', '2.4'),
-    Part('mmdet', ('onedl-mmdetection', 'mmdet'), '3.3.0', '3.6'),
+    Part('torch', ('torch',), '2.7', '2.14'),
+    Part('mmengine', ('onedl-mmengine', 'mmengine'), '0.10.12', '0.11'),
+    Part('mmcv', ('onedl-mmcv', 'mmcv', 'mmcv-lite'), '2.3.6', '2.4'),
+    Part('mmdet', ('onedl-mmdetection', 'mmdet'), '3.5.1', '3.6'),
 )
 
 INSTALL_COMMAND = "pip install 'mmboxvis[onedl]'"
@@ -101,13 +101,15 @@ def _check_version(part: Part) -> None:
         )
     for name, version in versions.items():
         try:
-            tested = Version(part.at_least) <= Version(version) < Version(part.below)
+            old = Version(version) < Version(part.at_least)
+            tested = not old and Version(version) < Version(part.below)
         except InvalidVersion:
-            tested = False
+            old = tested = False
         if not tested:
+            outlook = 'lack what mmboxvis calls' if old else 'work all the same'
             _warn(
                 f'{name} {version} is outside the range that mmboxvis is tested with '
-                f'({part.at_least} <= version < {part.below}). It may work all the same.'
+                f'({part.at_least} <= version < {part.below}). It may {outlook}.'
             )
 
 
