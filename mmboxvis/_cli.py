@@ -72,16 +72,8 @@ def load_config(args: argparse.Namespace) -> Config:
         UsageError: If there is no such config, it cannot be read, it does not define a model, or
             an option names a setting that there is not.
     """
-    if not Path(args.config).is_file():
-        raise UsageError(f'there is no config {args.config}')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = read_config(args.config)
-    if args.cfg_options:
-        check_options(cfg, args.cfg_options, args.config)
-        try:
-            cfg.merge_from_dict(args.cfg_options)
-        except Exception as error:  # mmengine raises what it comes upon
-            raise UsageError(f'--cfg-options: {_one_line(error)}') from error
+    cfg = read_config(args.config, args.cfg_options)
     if 'model' not in cfg:
         raise UsageError(f'{args.config} defines no model; is it a file of _base_?')
     cfg.launcher = args.launcher
@@ -93,12 +85,30 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def read_config(path: str | os.PathLike[str]) -> Config:
+def read_config(path: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Config:
     """Read a config file.
 
+    Args:
+        path: Of the file.
+        options: Changes to it, as ``--cfg-options`` gives them.
+
     Raises:
-        UsageError: If it is no config; the message says where.
+        UsageError: If there is none, or it is no config; the message says where. If an option
+            names a setting that there is not.
     """
+    if not Path(path).is_file():
+        raise UsageError(f'there is no config {path}')
+    cfg = _parsed(path)
+    if options:
+        check_options(cfg, options, str(path))
+        try:
+            cfg.merge_from_dict(dict(options))
+        except Exception as error:  # mmengine raises what it comes upon
+            raise UsageError(f'--cfg-options: {_one_line(error)}') from error
+    return cfg
+
+
+def _parsed(path: str | os.PathLike[str]) -> Config:
     try:
         return Config.fromfile(path)
     except SyntaxError as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +16,7 @@ import pytest
 import torch
 
 from mmboxvis.models.vis import ClipNetwork
+from tests.engine.small_runs import load_main
 from tests.models.tiny import (
     NUM_LAYERS,
     NUM_QUERIES,
@@ -36,6 +40,68 @@ def load(name: str) -> ModuleType:
         patch.setitem(sys.modules, name, module)  # dataclasses look there
         spec.loader.exec_module(module)
     return module
+
+
+# ------------------------------------------------------------------ all of them
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'tools/analysis_tools/get_flops.py',
+        'tools/analysis_tools/profile_step.py',
+        'tools/analysis_tools/scaling.py',
+        'tools/deployment/export_onnx.py',
+        'tools/misc/browse_dataset.py',
+        'tools/misc/print_config.py',
+    ],
+)
+def test_a_config_that_is_not_there_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for needed in ('onnx', 'onnxscript', 'onnxruntime'):
+        monkeypatch.setitem(sys.modules, needed, ModuleType(needed))
+    options = ['--out', 'out'] if 'export_onnx' in name or 'browse' in name else []
+    with pytest.raises(SystemExit) as caught:
+        load_main(name)(['gone.py', *options])
+    assert caught.value.code == f'{Path(name).name}: error: there is no config gone.py'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('benchmark_eval', []),
+        ('benchmark_stpa', []),
+        ('benchmark_step', [TINY]),
+        ('benchmark_dataloader', [TINY, '--plain']),
+    ],
+)
+def test_slow_twins_need_a_checkout(name: str, options: list[str], tmp_path: Path) -> None:
+    """As installed, the tools have no tests beside them."""
+    shutil.copytree(FOLDER, tmp_path / '.mim/tools/analysis_tools')
+    (tmp_path / 'mmboxvis').symlink_to(ROOT / 'mmboxvis')
+    program = tmp_path / f'.mim/tools/analysis_tools/{name}.py'
+    done = subprocess.run(
+        [sys.executable, program, *options],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(tmp_path), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f'{name}.py: error: the implementation')
+    assert 'run this in a checkout' in done.stderr and 'Traceback' not in done.stderr
+
+
+# ------------------------------------------------------------------ profile_step
+
+
+def test_options_of_profile_step_have_types(capsys: pytest.CaptureFixture) -> None:
+    options = ['--size', '64', '64', '--frames', '2', '--objects', '1', '--rounds', '1']
+    changes = ['model.network.track_head.num_queries=7', 'model.pseudo_masks=None']
+    load_main('tools/analysis_tools/profile_step.py')([TINY, *options, '--cfg-options', *changes])
+    shown = capsys.readouterr().out
+    assert 'backward' in shown and 'teacher' not in shown
 
 
 # ------------------------------------------------------------------ get_flops

@@ -23,12 +23,12 @@ from typing import Any
 
 import torch
 from measuring import extra_peak
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 import mmboxvis.models.layers  # noqa: F401  registers ours
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +37,8 @@ KINDS = {'mmcv': 'MultiScaleDeformableAttention', 'ours': 'FusedDeformableAttent
 
 def build_decoders(config: str, kinds: Sequence[str]) -> dict[str, nn.Module]:
     """Pixel decoders of a config with equal weights, by kind of attention."""
-    head = Config.fromfile(config).model.network.track_head
+    with one_line_errors('benchmark_attention.py'):
+        head = read_config(config).model.network.track_head
     decoders: dict[str, nn.Module] = {}
     for kind in kinds:
         torch.manual_seed(0)

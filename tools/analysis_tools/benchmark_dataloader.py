@@ -39,8 +39,9 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.registry import DATA_SAMPLERS, DATASETS, MODELS
-from tests.reference.pseudo_clips import plain_pipeline
+from tools.analysis_tools import measuring
 
 Load = Callable[[int], Any]
 
@@ -97,6 +98,7 @@ def time_clips(load: Load, indices: Sequence[int], seed: int) -> float:
 def with_plain_pipelines(dataset: Any) -> Any:
     """A copy of a data set's config in which every pipeline goes the plain way."""
     if isinstance(dataset, dict):
+        plain_pipeline = measuring.slow_twin('pseudo_clips').plain_pipeline
         return {
             key: plain_pipeline(value) if key == 'pipeline' else with_plain_pipelines(value)
             for key, value in dataset.items()
@@ -246,8 +248,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measures and prints."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with one_line_errors('benchmark_dataloader.py'):
+        cfg = read_config(args.config, args.cfg_options)
+    if args.plain:
+        measuring.slow_twin('pseudo_clips')  # told now rather than after the data are read
     init_default_scope('mmboxvis')
     MMLogger.get_instance('benchmark', log_level='WARNING')
     cv2.setNumThreads(0)  # as in the workers

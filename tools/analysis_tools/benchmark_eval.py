@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from mmboxvis.evaluation import evaluate_vis
 from mmboxvis.evaluation.functional.occlusion import OCCLUSION_LEVELS
-from tests.reference import vis_eval as plain
+from tools.analysis_tools import measuring
 
 TINY = '--videos 1 --frames 1 --tracks 1 --predictions 1 --classes 1 --size 20 30'
 TABLE = (
@@ -153,6 +153,7 @@ def _timed(run: Any, gt: dict[str, Any], results: list[dict[str, Any]]) -> tuple
 
 def compare(args: argparse.Namespace) -> tuple[float, float, float]:
     """Prints a line and returns the seconds of the evaluator, the plain one (0) and mmdet's."""
+    plain = None if args.no_plain else measuring.slow_twin('vis_eval').evaluate
     gt, results = make_case(args)
     own, peer, slow = [], [], [0.0] if args.no_plain else []
     worst = 0.0
@@ -162,8 +163,8 @@ def compare(args: argparse.Namespace) -> tuple[float, float, float]:
         seconds, peer_ap = time_mmdet(gt, results)
         peer.append(seconds)
         worst = max(worst, abs(fast['AP'] - peer_ap))
-    if not args.no_plain:
-        seconds, scores = _timed(plain.evaluate, gt, results)
+    if plain is not None:
+        seconds, scores = _timed(plain, gt, results)
         slow.append(seconds)
         worst = max(worst, *(abs(fast[name] - scores[name]) for name in scores))
     if worst > 1e-6:

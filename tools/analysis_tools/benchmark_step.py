@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -36,8 +35,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.registry import MODELS
-from tests.reference.training_step import PlainStep
 from tools.analysis_tools import measuring
 from tools.analysis_tools.profile_step import random_clip
 
@@ -48,7 +47,8 @@ Step = Callable[[], float]
 def make_step(side: str, args: argparse.Namespace) -> Step:
     """Builds one side; the function returned runs a step and returns its loss."""
     torch.manual_seed(0)
-    cfg = Config.fromfile(args.config)
+    with one_line_errors('benchmark_step.py'):
+        cfg = read_config(args.config)
     if args.with_cp:
         cfg.model.network.backbone.with_cp = True
     init_default_scope('mmboxvis')
@@ -61,7 +61,8 @@ def make_step(side: str, args: argparse.Namespace) -> Step:
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
         losses = partial(model, **batch, mode='loss')
         return partial(run, losses, optimizer, model.update_teacher, *mixed_precision(args))
-    plain = PlainStep(model, cfg.model, args.frames)
+    twin = measuring.slow_twin('training_step')
+    plain = twin.PlainStep(model, cfg.model, args.frames)
     optimizer = torch.optim.AdamW(plain.student.parameters(), lr=1e-4, weight_decay=0.05)
     return partial(run, partial(plain.losses, batch), optimizer, plain.update_teacher)
 
@@ -189,6 +190,8 @@ def main() -> None:
     args = parse_args()
     torch.set_num_threads(args.threads)
     measuring.prepare(args.device)
+    if 'straightforward' in args.sides:
+        measuring.slow_twin('training_step')  # told now rather than after a side was timed
     if args.memory_of:
         step = make_step(args.memory_of, args)
         print(*measuring.extra_peak(lambda: two_steps(step), args.device))

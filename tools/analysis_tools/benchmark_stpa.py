@@ -33,7 +33,6 @@ sys.path.insert(0, str(ROOT))
 
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.structures.clip_targets import boxes_to_masks
-from tests.reference import stpa_unfolded as unfolded
 from tools.analysis_tools import measuring
 
 
@@ -90,6 +89,7 @@ def run_fast(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
 
 def run_unfolded(inputs: Inputs, num_neighbors: int) -> tuple[Tensor, int]:
     """Gradients of all layers and the number of pairs."""
+    unfolded = measuring.slow_twin('stpa_unfolded')
     pairs = unfolded.build_pairs(
         inputs.lab, inputs.features, inputs.boxes, inputs.box_masks, num_neighbors
     )
@@ -237,6 +237,8 @@ def main() -> None:
     if args.memory_of:
         print_own_peak(args)
         return
+    if not args.grow:
+        measuring.slow_twin('stpa_unfolded')  # told now rather than after the fast one
     console = Console(width=110)
     figures: dict[str, Any] = {what: grow(args, what, console) for what in args.grow or []}
     if not args.grow:

@@ -17,11 +17,12 @@ from math import prod
 from typing import Any
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from rich.console import Console
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.models.vis import ClipNetwork
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import FrameFeatures
@@ -182,9 +183,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds the network, counts and prints."""
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    with one_line_errors('get_flops.py'):
+        cfg = read_config(args.config, args.cfg_options)
     if 'network' not in cfg.get('model', {}):
         print(f'error: {args.config} defines no model with a network', file=sys.stderr)
         return 1

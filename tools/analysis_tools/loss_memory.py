@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -24,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import mmboxvis.models.heads  # noqa: F401  registers the criterion
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions, ClipTargets, PseudoMasks
@@ -115,7 +115,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Measures and prints."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
+    with one_line_errors('loss_memory.py'):
+        cfg = read_config(args.config)
     num_classes = cfg.model.network.track_head.num_classes
     table = Table('objects', 'at a time', 'kept, MiB', 'seconds')
     table.title = f'{args.layers} layers, {args.frames} x {args.size[0]} x {args.size[1]}'

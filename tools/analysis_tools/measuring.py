@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import mmcv
@@ -56,6 +59,23 @@ def describe(device: torch.device | str) -> str:
         tf32 = 'TF32' if torch.backends.cudnn.allow_tf32 else 'no TF32'
         return f'{name}, torch {torch.__version__}, {tf32} in convolutions'
     return f'CPU, {torch.get_num_threads()} threads'
+
+
+def slow_twin(name: str) -> ModuleType:
+    """A plain implementation out of ``tests/reference``.
+
+    Raises:
+        SystemExit: outside of a checkout, for the tests are not installed.
+    """
+    try:
+        return importlib.import_module(f'tests.reference.{name}')
+    except ModuleNotFoundError as error:
+        if not (error.name or '').startswith('tests'):
+            raise
+        sys.exit(
+            f'{Path(sys.argv[0]).name}: error: the implementation to compare with is '
+            f'tests/reference/{name}.py, which is not installed: run this in a checkout of mmboxvis'
+        )
 
 
 def status_field(name: str) -> int:

@@ -12,7 +12,7 @@ import argparse
 import resource
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.mask import BitmapMasks
-from mmengine.config import Config
+from mmengine.config import DictAction
 from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
@@ -34,6 +34,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.registry import MODELS
 from tools.analysis_tools import measuring
 
@@ -136,7 +137,7 @@ def run_step(
     return loss.detach()
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('config')
@@ -147,15 +148,15 @@ def parse_args() -> argparse.Namespace:
     measuring.add_arguments(parser)
     parser.add_argument('--data', action='store_true', help="read the config's training data")
     parser.add_argument('--trace', help='write a Chrome trace of one step')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE')
-    return parser.parse_args()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args(argv)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Builds, runs and prints."""
-    args = parse_args()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(dict(option.split('=', 1) for option in args.cfg_options))
+    args = parse_args(argv)
+    with one_line_errors('profile_step.py'):
+        cfg = read_config(args.config, args.cfg_options)
     init_default_scope('mmboxvis')
     MMLogger.get_current_instance().setLevel('ERROR')  # a line for every parameter otherwise
     device = measuring.prepare(args.device)

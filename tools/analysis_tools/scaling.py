@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.registry import MODELS
 
 FLOAT = 4
@@ -117,7 +118,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the tables."""
     args = parse_args(argv)
-    sizes = Sizes.of(Config.fromfile(args.config))
+    with one_line_errors('scaling.py'):
+        sizes = Sizes.of(read_config(args.config))
     print(
         f'{sizes.trained / 1e6:.2f} M trained, {sizes.frozen / 1e6:.2f} M frozen and buffers, '
         f'{sizes.teacher / 1e6:.2f} M of the teacher; {sizes.exchanged() / MIB:.1f} MiB of '

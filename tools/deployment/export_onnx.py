@@ -26,12 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 from mmengine.registry import DefaultScope
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.apis import load_weights
 from mmboxvis.files import whole_file
 from mmboxvis.models.vis import BaseVIS
@@ -198,9 +199,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         print(f"{error}: pip install 'mmboxvis[onnx]'", file=sys.stderr)
         return 1
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    with one_line_errors('export_onnx.py'):
+        cfg = read_config(args.config, args.cfg_options)
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope('mmboxvis'):
         model = MODELS.build(cfg.model).eval()

@@ -23,6 +23,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from rich.progress import track
 
+from mmboxvis._cli import one_line_errors, read_config
 from mmboxvis.apis import load_weights
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.models.losses.functional import rgb_to_lab
@@ -105,8 +106,8 @@ class ClipBrowser:
 def main(argv: list[str] | None = None) -> int:
     """Writes the pictures."""
     args = parse_args(argv)
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
+    with one_line_errors('browse_dataset.py'):
+        cfg = read_config(args.config, args.cfg_options)
     init_default_scope('mmboxvis')
     try:
         np.random.seed(args.seed)

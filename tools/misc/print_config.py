@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
+
+from mmboxvis._cli import one_line_errors, read_config
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -24,13 +26,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print, and save where asked to."""
     args = parse_args(argv)
-    if not Path(args.config).is_file():
-        sys.exit(f'print_config.py: error: there is no config {args.config}')
     if args.save_path and Path(args.save_path).suffix not in ('.py', '.json', '.yml'):
         sys.exit('print_config.py: error: --save-path has to end in .py, .json or .yml')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    with one_line_errors('print_config.py'):
+        cfg = read_config(args.config, args.cfg_options)
     print(cfg.pretty_text)
     if args.save_path:
         Path(args.save_path).parent.mkdir(parents=True, exist_ok=True)
