@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,6 +91,24 @@ def whole_file(path: StrPath) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: StrPath) -> None:
+    """Makes the folder of a file, and checks that the file can be written there.
+
+    Raises:
+        OSError: if it cannot; the message names the path.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError('it is a folder')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        reason = f'{error.strerror} ({error.filename})' if error.strerror else error
+        raise OSError(f'{path} cannot be written: {reason}') from error
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmboxvis.files import natural_key, whole_files
+from mmboxvis.files import natural_key, require_writable, whole_files
 
 
 def listed(root: Path) -> dict[str, str]:
@@ -42,6 +42,15 @@ def test_nothing_changes_when_writing_fails(tmp_path: Path) -> None:
     ):
         raise AssertionError('must not begin')
     assert listed(tmp_path) == {'a.txt': 'before'}
+
+
+def test_a_place_that_takes_no_file_is_told(tmp_path: Path) -> None:
+    require_writable(tmp_path / 'new/a.txt')
+    assert listed(tmp_path) == {} and (tmp_path / 'new').is_dir()
+    (tmp_path / 'file').touch()
+    for wrong, reason in (('file/a.txt', r'File exists \(.*file\)'), ('new', 'it is a folder')):
+        with pytest.raises(OSError, match=f'{wrong} cannot be written: {reason}'):
+            require_writable(tmp_path / wrong)
 
 
 def test_the_last_file_is_moved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

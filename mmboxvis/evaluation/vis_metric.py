@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mmdet.structures import TrackDataSample
+from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from mmboxvis.files import AnnotationError, require_writable
 from mmboxvis.registry import METRICS
 from mmboxvis.structures import VideoPrediction
 
 from .functional import GroundTruth, VISEvaluation, read_ground_truth
+from .functional.tracks import choose_iou_type, truth_tracks
 from .submission import CategoryIds, match_categories, to_results, write_submission
 from .tables import format_scores
 
@@ -35,6 +38,11 @@ class VISMetric(BaseMetric):
     name is not found, by the ``category_ids`` of a data set that maps its file's categories to
     other classes, so that a model of BVISD's classes is scored on, or submitted to, another set. A
     video that a distributed sampler repeats counts once.
+
+    What can be wrong with the annotation file, the classes and the output folder is told when the
+    metric is built and when it gets the data set's ``dataset_meta``: before anything is predicted.
+    In a group of processes the first one reads the file. Results are written before they are
+    scored.
 
     Example:
         >>> val_evaluator = dict(type='VISMetric', ann_file='data/ovis/annotations/valid_sub.json')
@@ -60,6 +68,8 @@ class VISMetric(BaseMetric):
         ValueError: if ``format_only`` is given without ``outfile_prefix``, or an argument is
             unknown.
         FileNotFoundError: if there is no annotation file.
+        AnnotationError: if it is broken, or has nothing to score by; the message says where.
+        OSError: if nothing can be written at ``outfile_prefix``.
     """
 
     default_prefix = None
@@ -85,7 +95,6 @@ class VISMetric(BaseMetric):
             raise ValueError('format_only=True writes a file: give outfile_prefix, its path')
         if iou_type not in ('segm', 'box', 'auto'):
             raise ValueError(f"iou_type must be 'segm', 'box' or 'auto', got {iou_type!r}")
-        # told now rather than after the first epoch
         if not Path(ann_file).is_file():
             raise FileNotFoundError(f'{ann_file}: no such annotation file (ann_file of VISMetric)')
         self.ann_file = ann_file
@@ -98,6 +107,66 @@ class VISMetric(BaseMetric):
         self.category_ids = category_ids
         self.allow_missing = allow_missing
         self._truth: GroundTruth | None = None
+        self._category_ids: CategoryIds | None = None
+        if is_main_process():  # it alone scores and writes
+            self._truth = self._read_truth()
+            if outfile_prefix:
+                require_writable(f'{outfile_prefix}.json')
+                require_writable(f'{outfile_prefix}.zip')
+
+    @property
+    def dataset_meta(self) -> dict[str, Any] | None:
+        """Meta information of the data set.
+
+        Raises:
+            AnnotationError: when set, if a class has no category in the annotation file.
+        """
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict[str, Any] | None) -> None:
+        self._dataset_meta = dataset_meta
+        self._category_ids = None
+        if self._truth is not None and dataset_meta is not None:
+            # told now rather than after the videos were predicted
+            self._category_ids = self._category_ids_of_labels(self._truth)
+
+    def require_videos(self, videos: Iterable[Mapping[str, Any]]) -> None:
+        """Checks that the videos to be predicted are those of the annotation file.
+
+        Args:
+            videos: with ``id``, ``height``, ``width`` and ``file_names``, as a
+                :class:`~mmboxvis.datasets.BoxVideo` describes them.
+
+        Raises:
+            AnnotationError: if the file lacks one, has others as well, unless
+                ``allow_missing``, or has one of another size or length.
+        """
+        truth = self._truth
+        if truth is None:
+            return
+        given = {int(video['id']): video for video in videos}
+        self._check_videos(given, truth)
+        for key, video in given.items():
+            known = truth.videos[key]
+            found = ((int(video['height']), int(video['width'])), len(video['file_names']))
+            if found != (known.size, known.num_frames):
+                raise AnnotationError(
+                    f'{truth.source}: video {key} ({known.name}) has {known.num_frames} frames of '
+                    f'{list(known.size)} (height, width) there, {found[1]} of {list(found[0])} in '
+                    'the data set; give both the same annotation file'
+                )
+
+    def _read_truth(self) -> GroundTruth:
+        try:
+            truth = read_ground_truth(self.ann_file)
+            truth = truth if self.videos is None else truth.only(self.videos)
+            if not self.format_only:
+                # looks at every annotation
+                truth_tracks(truth, choose_iou_type(truth, self.iou_type))
+        except ValueError as error:
+            raise AnnotationError(str(error)) from error
+        return truth
 
     def process(
         self, data_batch: Any, data_samples: Sequence[Mapping[str, Any] | TrackDataSample]
@@ -144,24 +213,25 @@ class VISMetric(BaseMetric):
             ``format_only``.
 
         Raises:
-            ValueError: if a video is missing or unknown, a class has no category, or a
-                prediction does not fit its video.
+            AnnotationError: if a video is missing or unknown, or a class has no category.
+            ValueError: if a prediction does not fit its video.
         """
         if self._truth is None:
-            truth = read_ground_truth(self.ann_file)
-            self._truth = truth if self.videos is None else truth.only(self.videos)
+            self._truth = self._read_truth()
         truth = self._truth
+        if self._category_ids is None:
+            self._category_ids = self._category_ids_of_labels(truth)
         predictions: dict[int, VideoPrediction] = {}
         for prediction in results:
             predictions.setdefault(prediction.video_id, prediction)
-        self._check_videos(predictions, truth)
         entries = to_results(
             (predictions[video_id] for video_id in truth.videos if video_id in predictions),
-            self._category_ids_of_labels(truth),
+            self._category_ids,
         )
         if self.outfile_prefix:
             paths = write_submission(entries, self.outfile_prefix, truth)
             print_log(f'Wrote {paths[0]} and {paths[1]}', logger='current')
+        self._check_videos(predictions, truth)
         if self.format_only:
             return {}
         evaluation = VISEvaluation.run(
@@ -173,7 +243,9 @@ class VISMetric(BaseMetric):
     def _check_videos(self, predictions: Mapping[int, Any], truth: GroundTruth) -> None:
         unknown = sorted(predictions.keys() - truth.videos.keys())
         if unknown:
-            raise ValueError(f'{truth.source}: predictions for videos it does not have: {unknown}')
+            raise AnnotationError(
+                f'{truth.source}: predictions for videos it does not have: {unknown}'
+            )
         missing = [video_id for video_id in truth.videos if video_id not in predictions]
         # nothing at all scores zero, as mmengine has warned by now
         if not missing or not predictions:
@@ -183,7 +255,7 @@ class VISMetric(BaseMetric):
             f'{_names(missing, truth)}'
         )
         if not self.allow_missing:
-            raise ValueError(f'{message}; allow_missing=True scores the rest')
+            raise AnnotationError(f'{message}; allow_missing=True scores the rest')
         print_log(message, logger='current', level=logging.WARNING)
 
     def _category_ids_of_labels(self, truth: GroundTruth) -> CategoryIds:
@@ -198,10 +270,10 @@ class VISMetric(BaseMetric):
         category_ids: CategoryIds
         try:
             category_ids = match_categories(classes, truth.categories)
-        except ValueError:
+        except ValueError as error:
             mapped = self._mapped_categories(classes, truth)
             if mapped is None:
-                raise
+                raise AnnotationError(f'{truth.source}: {error}') from error
             category_ids = mapped
         used = {
             key for ids in category_ids for key in (ids if isinstance(ids, Sequence) else [ids])
@@ -216,8 +288,15 @@ class VISMetric(BaseMetric):
         return category_ids
 
     def _mapped_categories(self, classes: Sequence[str], truth: GroundTruth) -> CategoryIds | None:
-        """The ids a data set has mapped to its classes, if they are ids of this file."""
+        """The ids a data set has mapped to its classes, if they are ids of this file.
+
+        Where each class has one category the data set maps nothing, so that categories of other
+        names are those of another file.
+        """
         mapped = (self.dataset_meta or {}).get('category_ids')
+        only_one = len(mapped or ()) == len(truth.categories) == 1
+        if not only_one and all(len(ids) == 1 for ids in mapped or ()):
+            return None
         known = {key for ids in mapped or () for key in ids}
         # a file of other annotations may use the same ids for other categories
         of_name = {name: key for key, name in truth.categories.items()}

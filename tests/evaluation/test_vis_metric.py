@@ -18,6 +18,7 @@ from mmengine.evaluator import Evaluator
 from pycocotools import mask as mask_api
 
 from mmboxvis.evaluation import VISMetric, evaluate_vis
+from mmboxvis.files import AnnotationError
 from mmboxvis.registry import METRICS
 from mmboxvis.structures import VideoPrediction
 
@@ -71,9 +72,14 @@ def ann_file(tmp_path: Path) -> str:
     return str(path)
 
 
-def make_metric(ann_file: str, classes: tuple[str, ...] = CLASSES, **more: Any) -> VISMetric:
+def make_metric(
+    ann_file: str,
+    classes: tuple[str, ...] = CLASSES,
+    mapped: tuple[tuple[int, ...], ...] | None = None,
+    **more: Any,
+) -> VISMetric:
     metric = METRICS.build(dict(type='VISMetric', ann_file=ann_file, **more))
-    metric.dataset_meta = dict(classes=classes)
+    metric.dataset_meta = dict(classes=classes, category_ids=mapped)
     return metric
 
 
@@ -151,10 +157,8 @@ def test_only_the_videos_that_are_named(ann_file: str) -> None:
     metric.process(None, [as_sample(predict(1)), as_sample(predict(2))])
     with pytest.raises(ValueError, match=r'predictions for videos it does not have: \[1\]'):
         metric.evaluate(2)
-    metric = make_metric(ann_file, videos=['video-3'])
-    metric.process(None, [as_sample(predict(2))])
-    with pytest.raises(ValueError, match=r"no video is called \['video-3'\].*video-1"):
-        metric.evaluate(1)
+    with pytest.raises(AnnotationError, match=r"no video is called \['video-3'\].*video-1"):
+        make_metric(ann_file, videos=['video-3'])
 
 
 def test_classes_are_taken_for_one(ann_file: str) -> None:
@@ -183,23 +187,30 @@ def test_what_does_not_fit(ann_file: str) -> None:
 
 def test_a_data_set_that_maps_its_categories_tells_the_ids(ann_file: str) -> None:
     """As BVISD tells those of YouTube-VIS: merged and missing classes have no name in the file."""
-    metric = make_metric(ann_file, ('pet', 'sheep'))
-    metric.dataset_meta['category_ids'] = ((1, 2), ())
+    metric = make_metric(ann_file, ('pet', 'sheep'), ((1, 2), ()))
     metric.process({}, [as_sample(predict(i, labels=(0, 1))) for i in (1, 2)])
     assert metric.evaluate(2)['AP'] == pytest.approx(1)
-    for foreign in (((1, 2), (3,)), ((2,), (1,))):  # an id, or a name, of another file
-        metric = make_metric(ann_file, ('cat', 'sheep'))
-        metric.dataset_meta['category_ids'] = foreign
-        metric.process({}, [as_sample(predict(i)) for i in (1, 2)])
-        with pytest.raises(ValueError, match='no category is called'):
-            metric.evaluate(2)
+    for foreign in (((1, 2), (3,)), ((2,), ())):  # an id, or a name, of another file
+        with pytest.raises(AnnotationError, match='no category is called'):
+            make_metric(ann_file, ('cat', 'sheep'), foreign)
+
+
+def test_ids_alone_are_no_match(ann_file: str, tmp_path: Path) -> None:
+    """A data set of its own categories says nothing of a file that calls them otherwise."""
+    for classes in (('Katze', 'Hund'), ('cat', 'Hund')):
+        with pytest.raises(AnnotationError, match=r"gt\.json: no category is called .*'Hund'"):
+            make_metric(ann_file, classes, ((1,), (2,)))
+    # one class and one category cannot be taken for another
+    gt = {**make_gt(), 'categories': [dict(id=1, name='cat')]}
+    (tmp_path / 'one.json').write_text(json.dumps(gt))
+    metric = make_metric(str(tmp_path / 'one.json'), ('object',), ((1,),))
+    metric.process({}, [as_sample(predict(i, labels=(0,))) for i in (1, 2)])
+    assert metric.evaluate(2)['AP'] == pytest.approx(1)
 
 
 def test_classes_and_categories(ann_file: str, caplog: pytest.LogCaptureFixture) -> None:
-    metric = make_metric(ann_file, classes=('cat', 'cow'))
-    metric.process({}, [as_sample(predict(i)) for i in (1, 2)])
-    with pytest.raises(ValueError, match=r"no category is called \['cow'\]"):
-        metric.evaluate(2)
+    with pytest.raises(AnnotationError, match=r"gt\.json: no category is called \['cow'\]"):
+        make_metric(ann_file, classes=('cat', 'cow'))
     metric = VISMetric(ann_file)
     metric.process({}, [as_sample(predict(i)) for i in (1, 2)])
     with pytest.raises(ValueError, match="set 'classes' in the data set's metainfo"):
@@ -235,10 +246,53 @@ def test_format_only(tmp_path: Path) -> None:
     assert [(r['video_id'], r['category_id']) for r in written] == [(1, 1), (2, 1)]
     with zipfile.ZipFile(f'{prefix}.zip') as archive:
         assert json.loads(archive.read('results.json')) == written
-    metric = make_metric(str(path))
-    metric.process({}, [as_sample(predict(i)) for i in (1, 2)])
-    with pytest.raises(ValueError, match="'annotations' is missing or null"):
+    with pytest.raises(AnnotationError, match="'annotations' is missing or null"):
+        make_metric(str(path))
+
+
+@pytest.mark.parametrize(
+    ('content', 'message'),
+    [
+        (json.dumps(make_gt())[:-20], 'not valid json'),
+        ('{"videos": []}', "expected an object with 'videos'"),
+        (json.dumps({**make_gt(), 'annotations': None}), "'annotations' is missing or null"),
+        (json.dumps({**make_gt(), 'annotations': [dict(video_id=9)]}), r"\[0\]: field 'video_id'"),
+    ],
+)
+def test_broken_annotations_are_told_at_once(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / 'broken.json'
+    path.write_text(content)
+    with pytest.raises(AnnotationError, match=rf'broken\.json: .*{message}'):
+        VISMetric(str(path))
+
+
+def test_an_output_that_cannot_be_written_is_told_at_once(ann_file: str) -> None:
+    with pytest.raises(OSError, match=r'run\.json cannot be written: .*gt\.json'):
+        VISMetric(ann_file, outfile_prefix=f'{ann_file}/run')
+
+
+def test_results_are_written_before_a_missing_video_is_told(ann_file: str, tmp_path: Path) -> None:
+    metric = make_metric(ann_file, outfile_prefix=str(tmp_path / 'run'))
+    metric.process({}, [as_sample(predict(2)), as_sample(predict(7))])
+    with pytest.raises(AnnotationError, match=r'does not have: \[7\]'):
         metric.evaluate(2)
+    assert [r['video_id'] for r in json.loads((tmp_path / 'run.json').read_text())] == [2]
+
+
+def test_videos_of_the_data_set_are_those_of_the_file(ann_file: str) -> None:
+    def video(key: int, frames: int = 2) -> dict[str, Any]:
+        return dict(id=key, height=H, width=W, file_names=['0.jpg', '1.jpg'][:frames])
+
+    metric = make_metric(ann_file)
+    metric.require_videos([video(1), video(2)])
+    for wrong, message in (
+        ([video(1), video(2), video(3)], r'videos it does not have: \[3\]'),
+        ([video(1)], r'not predicted: 2 \(video-2\)'),
+        ([video(1), video(2, frames=1)], r'video 2 \(video-2\) has 2 frames .* 1 of \[6, 8\]'),
+    ):
+        with pytest.raises(AnnotationError, match=message):
+            metric.require_videos(wrong)
+    make_metric(ann_file, allow_missing=True).require_videos([video(1)])
 
 
 def test_scores_and_files_together(ann_file: str, tmp_path: Path) -> None:
