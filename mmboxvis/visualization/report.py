@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -20,9 +21,12 @@ from mmboxvis.evaluation.functional import (
     ErrorAnalysis,
     GroundTruth,
     VISEvaluation,
+    load_json,
     read_ground_truth,
     read_results,
 )
+from mmboxvis.evaluation.functional.layout import Entry, IouType, Source
+from mmboxvis.evaluation.functional.tracks import result_tracks
 from mmboxvis.files import StrPath, whole_file
 from mmboxvis.version import __version__
 
@@ -59,6 +63,9 @@ def write_report(
     score_thr: float = 0.3,
     frames_per_video: int = 24,
     clip_width: int = 320,
+    iou_type: Literal['segm', 'box', 'auto'] = 'auto',
+    class_agnostic: bool = False,
+    videos: Sequence[str] | None = None,
 ) -> Path:
     """Writes the report of a test run.
 
@@ -75,6 +82,9 @@ def write_report(
         score_thr: results of a lower score are not drawn; the scores count all of them.
         frames_per_video: at most so many frames of a video, spread evenly.
         clip_width: width in pixels of the annotations' and of the results' picture.
+        iou_type: what is compared, see :func:`~mmboxvis.evaluation.evaluate_vis`.
+        class_agnostic: whether all categories are taken for one.
+        videos: names of the only videos of the annotations to score and show.
 
     Returns:
         ``out_html``.
@@ -89,7 +99,8 @@ def write_report(
             f'{num_videos}, {frames_per_video} and {clip_width}'
         )
     options = ClipOptions(Path(image_root), score_thr, frames_per_video, clip_width)
-    page = _page(gt_json, results_json, num_videos, options)
+    scoring = Scoring(iou_type, class_agnostic, videos)
+    page = _page(gt_json, results_json, num_videos, options, scoring)
     training = [] if log is None else _training_curves(log)
     html = _template().render(page, title=title, version=__version__, training=training)
     with whole_file(out_html) as temporary:
@@ -97,14 +108,38 @@ def write_report(
     return Path(out_html)
 
 
-def _page(gt_json: Any, results_json: Any, num_videos: int, options: ClipOptions) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored; see :func:`write_report`."""
+
+    iou_type: Literal['segm', 'box', 'auto'] = 'auto'
+    class_agnostic: bool = False
+    videos: Sequence[str] | None = None
+
+
+def _page(
+    gt_json: Any,
+    results_json: Any,
+    num_videos: int,
+    options: ClipOptions,
+    scoring: Scoring = Scoring(),
+) -> dict[str, Any]:
     """What the template asks for, but for title, version and training."""
     truth = read_ground_truth(gt_json)
+    if scoring.videos is not None:
+        truth = truth.only(scoring.videos)
     # from the file, so that a message about an entry names it
-    evaluation = VISEvaluation.run(truth, results_json)
+    evaluation = VISEvaluation.run(
+        truth,
+        results_json,
+        iou_type=scoring.iou_type,
+        class_agnostic=scoring.class_agnostic,
+    )
     entries, source = read_results(results_json)
-    analysis = ErrorAnalysis.run(truth, entries)
-    chosen = _chosen(rank_videos(truth, entries), num_videos)
+    if scoring.class_agnostic:
+        gt_json, truth, entries = _as_one_class(gt_json, truth, entries, evaluation.iou_type)
+    analysis = ErrorAnalysis.run(truth, entries, iou_type=evaluation.iou_type)
+    chosen = _chosen(rank_videos(truth, entries, evaluation.iou_type), num_videos)
     return dict(
         sources=dict(annotations=truth.source, results=source),
         numbers=dict(
@@ -120,10 +155,47 @@ def _page(gt_json: Any, results_json: Any, num_videos: int, options: ClipOptions
     )
 
 
+def _as_one_class(
+    gt_json: Any, truth: GroundTruth, entries: Sequence[Entry], iou_type: IouType
+) -> tuple[dict[str, Any], GroundTruth, list[Entry]]:
+    """Checked annotations and results with all categories as one.
+
+    Results with the same shapes become one with the best of their scores, as they do where they
+    are scored.
+    """
+
+    def renamed(annotations: Any) -> list[dict[str, Any]]:
+        return [dict(annotation, category_id=1) for annotation in annotations or ()]
+
+    content = load_json(gt_json) if isinstance(gt_json, Source) else gt_json
+    content = dict(
+        content,
+        categories=[dict(id=1, name='object')],
+        annotations=renamed(content['annotations']),
+    )
+    truth = replace(truth, categories={1: 'object'}, annotations=renamed(truth.annotations))
+    by_video = result_tracks(entries, iou_type)  # holds the shapes, so that their ids stay theirs
+    tracks = {key: iter(found) for key, found in by_video.items()}
+    best: dict[int, Entry] = {}
+    for entry in entries:
+        track = next(tracks[entry['video_id']])
+        key = id(track.shapes)
+        if key not in best or track.score > best[key]['score']:
+            best[key] = dict(entry, category_id=1)
+    return content, truth, list(best.values())
+
+
 def rank_videos(
-    truth: GroundTruth, entries: Sequence[Mapping[str, Any]]
+    truth: GroundTruth,
+    entries: Sequence[Mapping[str, Any]],
+    iou_type: Literal['segm', 'box', 'auto'] = 'auto',
 ) -> list[tuple[int, float]]:
     """Videos that have an annotation, worst first, each with the AP it has by itself.
+
+    Args:
+        truth: the annotations.
+        entries: the results.
+        iou_type: what is compared.
 
     Returns:
         (video id, AP in [0, 1]); videos with equal AP in ascending order of id.
@@ -136,7 +208,7 @@ def rank_videos(
     ranked = []
     for video_id, video in truth.videos.items():
         alone = GroundTruth(truth.source, {video_id: video}, truth.categories, annotated[video_id])
-        ap = VISEvaluation.run(alone, predicted[video_id]).metrics['AP']
+        ap = VISEvaluation.run(alone, predicted[video_id], iou_type=iou_type).metrics['AP']
         if ap >= 0:
             ranked.append((video_id, ap))
     return sorted(ranked, key=lambda item: item[1])

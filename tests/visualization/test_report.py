@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmboxvis.evaluation.functional import read_ground_truth
+from mmboxvis.evaluation.functional import evaluate_vis, read_ground_truth
 from mmboxvis.visualization import write_report
 from mmboxvis.visualization._report_clips import _runs
 from mmboxvis.visualization.report import rank_videos
@@ -116,6 +116,27 @@ def test_boxes_only(data: dict) -> None:
     content = embedded(write({**data, 'instances': data['boxes'], 'results': masks}))
     truth = content['videos'][0]['panels'][0]
     assert set(truth['maps'][0][::2]) == {0, 1, 2}
+
+
+def test_scores_as_it_is_asked_to(data: dict) -> None:
+    """As a VISMetric scores: its videos alone, its kind of shapes, categories as one."""
+    data['instances']['annotations'] = [track(1, 3, 2), track(1, 7, 30), track(2, 7, 2)]
+    gt, results = data['instances'], data['results']
+    wanted = evaluate_vis(gt, results, class_agnostic=True, iou_type='box')['AP']
+    page = write(data, class_agnostic=True, iou_type='box')
+    assert f'<dt>AP</dt><dd>{100 * wanted:.1f}</dd>' in page and 'boxes' in page
+    content = embedded(page)
+    assert set(content['precision']) == {'', 'object'}
+    first = next(video for video in content['videos'] if video['name'] == 'first')
+    captions = [t['caption'] for panel in first['panels'] for t in panel['tracks']]
+    assert captions[0].endswith('object') and all('object' in caption for caption in captions)
+
+    alone = dict(gt, annotations=gt['annotations'][:2], videos=gt['videos'][:1])
+    wanted = evaluate_vis(alone, results)['AP']
+    assert wanted != evaluate_vis(gt, results)['AP']
+    page = write(data, videos=['first'])
+    assert f'<dt>AP</dt><dd>{100 * wanted:.1f}</dd>' in page
+    assert [video['name'] for video in embedded(page)['videos']] == ['first']
 
 
 def test_ranking(data: dict) -> None:
