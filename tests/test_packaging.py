@@ -702,6 +702,26 @@ def test_format_only_writes_somewhere(
     assert cfg.test_evaluator.outfile_prefix == 'here/results'
 
 
+def test_several_metrics_write_several_files(
+    test_tool: ModuleType, config: Path, checkpoint: Path
+) -> None:
+    one = "dict(type='VISMetric', ann_file='a.json')"
+    own = "dict(type='VISMetric', ann_file='b.json', outfile_prefix='own')"
+    config.write_text(config.read_text() + f'test_evaluator = [{one}, {one}, {own}]\n')
+    for arguments, wanted in (
+        (['--work-dir', 'here'], ['here/results', 'here/results_1', 'own']),
+        (['--out', 'some/where.json'], ['some/where', 'some/where_1', 'some/where_2']),
+    ):
+        cfg = merged(test_tool, config, checkpoint, '--format-only', *arguments)
+        assert [metric.outfile_prefix for metric in cfg.test_evaluator] == wanted
+
+
+def test_metrics_need_scores(test_tool: ModuleType, config: Path, checkpoint: Path) -> None:
+    merged(test_tool, config, checkpoint, '--metrics-out', 'm.json')
+    with pytest.raises(UsageError, match='--metrics-out needs scores'):
+        merged(test_tool, config, checkpoint, '--metrics-out', 'm.json', '--format-only')
+
+
 def test_an_official_set_is_not_scored_where_its_results_are_written(
     test_tool: ModuleType, checkpoint: Path
 ) -> None:
@@ -828,6 +848,7 @@ def test_scores_are_written_and_printed(
     runner = SimpleNamespace(test=lambda: scores, model=None)
     monkeypatch.setattr(test_tool, 'build_runner', lambda cfg: runner)
     monkeypatch.setattr(test_tool, 'require_fit', lambda model, path: None)
+    monkeypatch.setattr(test_tool, 'check_parts', lambda runner, args: None)
     test_tool.main([str(config), str(checkpoint), '--work-dir', str(tmp_path / 'run')])
     written = json.loads((tmp_path / 'run' / 'metrics.json').read_text())
     assert written.pop('test_seconds') >= 0

@@ -24,6 +24,7 @@ from mmboxvis._cli import (
     write_json,
 )
 from mmboxvis.evaluation import VISMetric
+from mmboxvis.files import require_writable
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -66,9 +67,14 @@ def merge_args(args: argparse.Namespace) -> Config:
     if args.report is not None and args.out is None:
         args.out = str(Path(cfg.work_dir) / 'results.json')
     write_results(cfg, args.out, args.format_only)
-    metrics = vis_metrics(cfg.get('test_evaluator'))
-    if args.report is not None and any(metric.get('format_only') for metric in metrics):
+    metrics = list(vis_metrics(cfg.get('test_evaluator')))
+    unscored = [metric for metric in metrics if metric.get('format_only')]
+    if args.report is not None and unscored:
         raise UsageError('--report needs scores, and --format-only, or the config, asks for none')
+    if args.metrics_out is not None and len(unscored) == len(evaluators(cfg.get('test_evaluator'))):
+        raise UsageError(
+            '--metrics-out needs scores, and --format-only, or the config, asks for none'
+        )
     if args.show_dir is not None:
         show_videos(cfg, args.show_dir)
     return cfg
@@ -92,19 +98,26 @@ def write_results(cfg: Config, out: str | None, format_only: bool) -> None:
     metrics = list(vis_metrics(cfg.get('test_evaluator')))
     if not metrics:
         raise UsageError('--out and --format-only need a VISMetric as test_evaluator')
+    taken: set[str] = set()
     for number, metric in enumerate(metrics):
         prefix = out[: -len('.json')] if out else metric.get('outfile_prefix')
         prefix = prefix or str(Path(cfg.work_dir) / 'results')
-        metric['outfile_prefix'] = f'{prefix}_{number}' if out and number else prefix
+        metric['outfile_prefix'] = f'{prefix}_{number}' if prefix in taken else prefix
+        taken.add(metric['outfile_prefix'])
         # a config of an official set, whose truth is not public, has it already
         metric['format_only'] = format_only or metric.get('format_only', False)
 
 
-def vis_metrics(evaluator: Any) -> Iterator[Any]:
-    """Yield the configs of type VISMetric in an evaluator's config."""
+def evaluators(evaluator: Any) -> list[Any]:
+    """Return the configs of the metrics in an evaluator's config."""
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
         evaluator = evaluator['metrics']
-    for metric in [evaluator] if isinstance(evaluator, Mapping) else evaluator or ():
+    return [evaluator] if isinstance(evaluator, Mapping) else list(evaluator or ())
+
+
+def vis_metrics(evaluator: Any) -> Iterator[Any]:
+    """Yield the configs of type VISMetric in an evaluator's config."""
+    for metric in evaluators(evaluator):
         kind = metric.get('type')  # a name, or the class itself in a lazy config
         if str(getattr(kind, '__name__', kind)).rpartition('.')[2] == 'VISMetric':
             yield metric
@@ -122,6 +135,46 @@ def show_videos(cfg: Config, folder: str) -> None:
     cfg.custom_hooks = hooks
 
 
+def check_parts(runner: Runner, args: argparse.Namespace) -> None:
+    """Build data set and metrics, and check that they fit together and all files can be written.
+
+    Raises:
+        UsageError: If a file cannot be written, or the report has no folder to draw from.
+        AnnotationError: If an annotation file is broken or not that of the data set.
+    """
+    dataset = runner.test_loop.dataloader.dataset
+    if args.report is not None:
+        image_folder(dataset)
+    for path in filter(None, (args.metrics_out, args.report)):
+        try:
+            require_writable(path)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+    if not hasattr(dataset, 'get_data_info'):
+        return
+    videos = [dataset.get_data_info(index) for index in range(len(dataset))]
+    for metric in runner.test_loop.evaluator.metrics:
+        if isinstance(metric, VISMetric):
+            metric.require_videos(videos)
+
+
+def image_folder(dataset: Any) -> str:
+    """Return the folder that the frames of a data set, or of all its parts, are in.
+
+    Raises:
+        UsageError: If it tells none, or its parts are in several.
+    """
+    parts = getattr(dataset, 'datasets', [dataset])
+    folders = {getattr(part, 'data_prefix', {}).get('img') for part in parts} - {None}
+    if len(folders) != 1:
+        raise UsageError(
+            '--report draws the frames of one image folder, and the test set has '
+            f'{" and ".join(sorted(folders)) or "none"}; draw the written results with '
+            'tools/analysis_tools/html_report.py'
+        )
+    return folders.pop()
+
+
 def report(runner: Runner, path: str, title: str) -> None:
     """Write the HTML report of the results that the first VISMetric has written.
 
@@ -134,8 +187,16 @@ def report(runner: Runner, path: str, title: str) -> None:
     from mmboxvis.visualization import write_report
 
     metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, VISMetric))
-    images = runner.test_dataloader.dataset.data_prefix['img']
-    write_report(images, metric.ann_file, f'{metric.outfile_prefix}.json', path, title=title)
+    write_report(
+        image_folder(runner.test_dataloader.dataset),
+        metric.ann_file,
+        f'{metric.outfile_prefix}.json',
+        path,
+        title=title,
+        iou_type=metric.iou_type,
+        class_agnostic=metric.class_agnostic,
+        videos=metric.videos,
+    )
     print(f'Wrote {path}')
 
 
@@ -146,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg = merge_args(args)
         runner = build_runner(cfg)
         require_fit(runner.model, args.checkpoint)
+        check_parts(runner, args)
         start = time.perf_counter()
         scores = runner.test()
     seconds = time.perf_counter() - start
