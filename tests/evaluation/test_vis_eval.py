@@ -84,6 +84,12 @@ def test_class_agnostic_without_anything() -> None:
     assert evaluate_vis(make_gt([]), [], class_agnostic=True) == dict.fromkeys(KEYS, -1.0)
 
 
+def test_class_agnostic_results_without_annotations() -> None:
+    evaluation = VISEvaluation.run(make_gt([]), [result(SQUARE, 0.5)], class_agnostic=True)
+    assert evaluation.metrics == dict.fromkeys(KEYS, -1.0)
+    assert [c.num_results for c in evaluation.per_class] == [1]
+
+
 def test_class_agnostic_counts_a_query_of_several_classes_once() -> None:
     gt = make_gt([dict(segmentations=SQUARE, category_id=3), dict(segmentations=OTHER)])
     found = [result(SQUARE, 0.4), result(SQUARE, 0.9, category_id=3), result(OTHER, 0.5, 3)]

@@ -110,7 +110,8 @@ class VISEvaluation:
         for video_id in truth.videos:
             outcome = _match_video(dts.get(video_id, []), gts[video_id], groups)
             for category_id, match in outcome.items():
-                matches[category_id].append(match)
+                if category_id in matches:  # one class of all is there without annotations too
+                    matches[category_id].append(match)
         curves = {key: accumulate(pooled, MAX_DETS) for key, pooled in matches.items()}
         found = (t.category_id for tracks in dts.values() for t in tracks)
         num_results = Counter(
