@@ -240,6 +240,14 @@ def test_broken_embeddings_are_named(index: int) -> None:
         run(QueryTracker(), clips, [0, 1])
 
 
+@pytest.mark.parametrize('index', [0, 1])
+def test_broken_class_logits_are_named(index: int) -> None:
+    clips = make_clips(2, 3, 4)
+    clips[index][0][1, 2] = torch.nan
+    with pytest.raises(ValueError, match=f'clip {index}: cls_logits or embeds has values that'):
+        run(QueryTracker(), clips, [0, 1])
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(ValueError, match='memory_clips'):
         QueryTracker(memory_clips=0)

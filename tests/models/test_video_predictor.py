@@ -107,6 +107,13 @@ def test_empty_masks_are_none(model: BoxVIS) -> None:
     assert all(isinstance(rle['counts'], str) for rle in entries if rle)
 
 
+def test_classes_of_one_track_share_their_masks(model: BoxVIS) -> None:
+    """The checker of results reads a list once, by its identity."""
+    prediction = VideoPredictor(model)(make_video(3, SIZE), ori_shape=ORIGINAL)
+    lists = {id(masks) for masks in prediction.segmentations}
+    assert len(lists) == len(set(prediction.track_ids.tolist())) < len(prediction.labels)
+
+
 def test_masks_can_be_enlarged_in_parts(model: BoxVIS, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = make_video(3, SIZE)
     whole = VideoPredictor(model)(frames, ori_shape=ORIGINAL)

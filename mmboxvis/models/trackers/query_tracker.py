@@ -65,7 +65,8 @@ class QueryTracker(BaseTracker[Tensor]):
         stride: distance between the first frames of successive clips.
 
     Raises:
-        ValueError: if ``memory_clips`` or ``stride`` is not positive.
+        ValueError: if ``memory_clips`` or ``stride`` is not positive; in :meth:`update`, if a class
+            logit or an embedding is not finite.
 
     Example:
         >>> tracker = QueryTracker()
@@ -123,6 +124,8 @@ class QueryTracker(BaseTracker[Tensor]):
     def _track_clip(
         self, start: int, cls_logits: Tensor, mask_logits: Tensor, embeds: Tensor
     ) -> list[Tensor]:
+        if not torch.isfinite(cls_logits).all():  # they would pass as scores that are not a number
+            raise ValueError(f'clip {self._num_clips}: cls_logits or {NOT_FINITE}')
         order = self._match(embeds)
         # indexing copies, so that nothing of the caller's is kept
         self._memory.append(_widen(embeds[order]))

@@ -351,10 +351,12 @@ class VideoPredictor:
     ) -> VideoPrediction:
         none = torch.zeros(0, dtype=torch.long)
         found = masks.candidates(self.tracker) if num_frames else Candidates(none, none, none)
-        segmentations = [
-            [self._drawn(masks.segmentations.get(i, {}).get(t)) for t in range(num_frames)]
-            for i in found.query_inds.tolist()
-        ]
+        tracks = found.query_inds.tolist()
+        # classes of one track share one list: whoever checks or writes it does so once
+        drawn = {
+            i: [self._drawn(masks.segmentations.get(i, {}).get(t)) for t in range(num_frames)]
+            for i in dict.fromkeys(tracks)
+        }
         return VideoPrediction(
             video_id=video_id,
             size=ori_shape,
@@ -362,7 +364,7 @@ class VideoPredictor:
             labels=found.labels.numpy(),
             scores=found.scores.double().numpy(),
             track_ids=found.query_inds.numpy(),
-            segmentations=segmentations,
+            segmentations=[drawn[i] for i in tracks],
         )
 
     @staticmethod
