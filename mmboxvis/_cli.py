@@ -167,18 +167,20 @@ def require_fit(model: Any, path: str) -> None:
     """Check that a checkpoint is of this model, where mmengine would load what happens to fit.
 
     Raises:
-        UsageError: If it cannot be read without running code from it, or a tensor of the student
-            is missing or has another shape.
+        UsageError: If it cannot be read without running code from it, a tensor of the student
+            is missing or has another shape, or it was trained with another position code.
     """
-    from mmboxvis.apis.official import read_ours  # takes libraries that training does not need
+    # takes libraries that training does not need
+    from mmboxvis.apis.official import read_network, require_position_code
 
+    model = model.module if is_model_wrapper(model) else model
     try:
         with local_checkpoint(path) as local:
-            content = read_ours(local)
+            state, meta = read_network(local)
+        require_position_code(model, meta, path)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    state = content.get('state_dict', content)
-    own = (model.module if is_model_wrapper(model) else model).state_dict()
+    own = model.state_dict()
     wrong = [
         f'{name} {tuple(tensor.shape)}'
         for name, tensor in own.items()

@@ -81,7 +81,11 @@ _COCO_CLASSES = 80
 
 
 def convert_official(
-    path: str | os.PathLike, which: str = 'both', *, keep_classes: bool | None = None
+    path: str | os.PathLike,
+    which: str = 'both',
+    *,
+    keep_classes: bool | None = None,
+    is_boxvis: bool | None = None,
 ) -> dict[str, Any]:
     """Reads a released checkpoint as one that ``tools/test.py`` and ``load_from`` take.
 
@@ -91,10 +95,13 @@ def convert_official(
             the teacher in the student's place.
         keep_classes: ``False`` drops the class layer, as training on other classes needs; ``None``
             drops it where it is that of Mask2Former for COCO, which is what it is trained on from.
+        is_boxvis: whether BoxVIS was trained, with its own position code; ``None`` takes it for
+            BoxVIS where the file has a teacher or the counter of its confidence schedule.
 
     Returns:
         ``state_dict`` and ``meta``; what is no part of a network, and a class layer that was
         dropped, is kept in the meta, so that :func:`to_official` can write the same file again.
+        The meta also tells ``paired_frequencies``, the position code that no tensor tells.
 
     Raises:
         ValueError: where the file is no released checkpoint, has tensors without a place (it
@@ -110,6 +117,9 @@ def convert_official(
         ours, extras = official_to_ours(state)
     except KeyError as error:
         raise ValueError(f'{path}: {error.args[0]}') from error
+    if is_boxvis is None:
+        has_teacher = any(name.startswith('teacher.') for name in ours)
+        is_boxvis = has_teacher or 'criterion._iter' in extras
     if which != 'both':
         part = strip_owner(ours, which)
         if not part:
@@ -121,14 +131,15 @@ def convert_official(
         dropped = {name: tensor for name, tensor in ours.items() if '.cls_embed.' in name}
         ours = {name: tensor for name, tensor in ours.items() if name not in dropped}
         extras = {**extras, **ours_to_official(dropped)}
-    return dict(state_dict=OrderedDict(ours), meta=dict(official_extras=extras))
+    meta = dict(official_extras=extras, paired_frequencies=not is_boxvis)
+    return dict(state_dict=OrderedDict(ours), meta=meta)
 
 
 def _hint(state: dict[str, Tensor]) -> str:
     """What to do with a file of mmdet, or of ours."""
     owners = {name.partition('.')[0] for name in state}
     if owners & {'panoptic_head', 'track_head', 'student', 'teacher'}:
-        return '; load_from, tools/test.py and mmboxvis take such a file as it is'
+        return '; load_from, tools/test.py and VideoSegmenter take such a file as it is'
     return ''
 
 
@@ -151,6 +162,53 @@ def read_ours(path: str | os.PathLike) -> dict[str, Any]:
     if not any(str(name).startswith('student.') for name in state):
         raise ValueError(f'{path} is no checkpoint of ours: no tensor begins with "student."')
     return content
+
+
+def read_network(path: str | os.PathLike) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Reads a checkpoint of ours or of mmdet's models, without running code from it.
+
+    Returns:
+        Its tensors under the names that they have here, and its ``meta``.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where it holds something that is not admitted, or no network.
+    """
+    content = _read_safely(path)
+    content = content if isinstance(content, dict) else {}
+    state = content.get('state_dict', content.get('model', content))
+    state = dict(state) if isinstance(state, dict) else {}
+    if is_official(state):
+        raise ValueError(
+            f'{path} is in the released layout: convert it with '
+            'tools/model_converters/from_official.py'
+        )
+    BaseVIS.rename_top_level(state)
+    if not any(str(name).startswith('student.') for name in state):
+        raise ValueError(
+            f'{path} is no checkpoint of ours: no tensor begins with "student.", nor as those of '
+            "mmdet's models"
+        )
+    return state, content.get('meta') or {}
+
+
+def require_position_code(
+    model: BaseVIS, meta: Mapping[str, Any], path: str | os.PathLike[str]
+) -> None:
+    """Checks that a model has the position code that a converted checkpoint was trained with.
+
+    Raises:
+        ValueError: if it has the other, which gives other masks; the message names the setting.
+    """
+    trained = meta.get('paired_frequencies')
+    if trained is None:
+        return
+    if model.student.track_head.decoder_positional_encoding.paired_frequencies != trained:
+        raise ValueError(
+            f'{path} was trained with another position code: set '
+            f'model.network.track_head.positional_encoding.paired_frequencies={trained} in the '
+            'config, or with --cfg-options'
+        )
 
 
 def load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, Any]:
@@ -176,9 +234,12 @@ def load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, A
             except ValueError:
                 state = read_checkpoint(local)
                 if is_official(state):
-                    state = convert_official(local)['state_dict']
+                    converted = convert_official(local)
+                    state = converted['state_dict']
+                    require_position_code(model, converted['meta'], path)
     except CheckpointError as error:
         raise ValueError(str(error)) from error
+    require_position_code(model, meta, path)
     try:
         missing = model.load_state_dict(state, strict=False).missing_keys
     except RuntimeError as error:  # tensors of a wrong shape, all of them named
@@ -205,11 +266,19 @@ def to_official(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def save_whole(checkpoint: Any, path: str | os.PathLike) -> None:
-    """Writes a torch file, or a pickle of numpy arrays for ``.pkl``, whole or not at all."""
+    """Writes a torch file, or a pickle of numpy arrays for ``.pkl``, whole or not at all.
+
+    The pickle can be read with numpy 1 as well, as the released programs need it.
+    """
     with whole_file(path) as temporary:
         if temporary.suffix == '.pkl':
             model = {name: tensor.numpy() for name, tensor in checkpoint.items()}
-            temporary.write_bytes(pickle.dumps(dict(model=model, matching_heuristics=True)))
+            # of the protocols that name modules in plain text the last
+            data = pickle.dumps(dict(model=model, matching_heuristics=True), protocol=3)
+            # numpy 1 has no numpy._core; the name stands once, before the first array
+            temporary.write_bytes(
+                data.replace(b'cnumpy._core.multiarray\n', b'cnumpy.core.multiarray\n', 1)
+            )
         else:
             torch.save(checkpoint, temporary)
 
@@ -232,13 +301,9 @@ def load_official(path: str | os.PathLike) -> BoxVIS:
     """
     converted = convert_official(path, keep_classes=True)
     state = converted['state_dict']
-    student = strip_owner(state, 'student')
-    # only BoxVIS files carry a teacher or the counter of its confidence schedule
-    is_boxvis = any(name.startswith('teacher.') for name in state) or (
-        'criterion._iter' in converted['meta']['official_extras']
-    )
+    student, paired = strip_owner(state, 'student'), converted['meta']['paired_frequencies']
     try:
-        network = network_cfg_from(student, paired_frequencies=not is_boxvis)
+        network = network_cfg_from(student, paired_frequencies=paired)
     except KeyError as error:
         raise ValueError(f'{path}: missing student.{error.args[0]}') from error
     model = MODELS.build(

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import os
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from pathlib import Path
@@ -22,7 +23,8 @@ from mmengine.runner import load_checkpoint
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmboxvis.apis import convert_official, load_official, to_official
+from mmboxvis._cli import UsageError, require_fit
+from mmboxvis.apis import convert_official, load_official, load_weights, to_official
 from mmboxvis.apis.official import read_checkpoint, save_whole
 from mmboxvis.apis.official_keys import official_to_ours, ours_to_official
 from mmboxvis.models.vis import BoxVIS, base
@@ -468,9 +470,85 @@ class TestTool:
         self, tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         source = tmp_path / 'mmdet.pth'
-        torch.save(dict(state_dict={'panoptic_head.cls_embed.bias': torch.zeros(81)}), source)
+        model = make_boxvis()
+        state = {
+            name.replace('track_head.', 'panoptic_head.'): tensor
+            for name, tensor in model.student.state_dict().items()
+        }
+        torch.save(dict(state_dict=state), source)
         assert tool.main([str(source), str(tmp_path / 'ours.pth')]) == 1
-        assert 'take such a file as it is' in capsys.readouterr().err
+        told = capsys.readouterr().err
+        assert 'load_from, tools/test.py and VideoSegmenter take such a file as it is' in told
+        require_fit(model, str(source))
+        load_weights(make_boxvis(), source)
+        del state['panoptic_head.cls_embed.bias']
+        torch.save(dict(state_dict=state), source)
+        with pytest.raises(UsageError, match=r'student\.track_head\.cls_embed\.bias'):
+            require_fit(model, str(source))
+
+    def test_the_position_code_has_to_be_that_of_the_file(
+        self,
+        tool: ModuleType,
+        golden: Path,
+        released: dict[str, Tensor],
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """Nothing else tells the files of Mask2Former-VIS from those of BoxVIS."""
+        model, ours = make_tiny_r50(), str(tmp_path / 'ours.pth')
+        assert tool.main([str(golden / 'official_tiny_r50.pkl'), ours]) == 0
+        assert 'paired_frequencies=False' in capsys.readouterr().out
+        require_fit(model, ours)
+        state = {k: v for k, v in released.items() if '_t.' not in k and k != 'criterion._iter'}
+        source = str(write_pkl(state, tmp_path / 'mask2former_vis.pkl'))
+        assert tool.main([source, ours]) == 0
+        assert 'paired_frequencies=True' in capsys.readouterr().out
+        setting = r'positional_encoding\.paired_frequencies=True in the config'
+        with pytest.raises(UsageError, match=setting):
+            require_fit(model, ours)
+        for path in (ours, source):
+            with pytest.raises(ValueError, match=setting):
+                load_weights(model, path)
+        model.student.track_head.decoder_positional_encoding.paired_frequencies = True
+        require_fit(model, ours)
+        load_weights(model, source)
+        # a student of BoxVIS alone
+        assert tool.main([source, ours, '--boxvis']) == 0
+        require_fit(make_tiny_r50(), ours)
+
+    def test_released_files_are_to_be_converted(self, golden: Path) -> None:
+        with pytest.raises(UsageError, match=r'released layout: convert it with .*from_official'):
+            require_fit(make_tiny_r50(), str(golden / 'official_tiny_r50.pkl'))
+
+    def test_reverse_takes_no_other_option(
+        self, tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for options in (['--which', 'student'], ['--drop-classes'], ['--keep-classes']):
+            with pytest.raises(SystemExit):
+                tool.main(['--reverse', 'ours.pth', str(tmp_path / 'back.pkl'), *options])
+            assert 'takes no other option' in capsys.readouterr().err
+
+    def test_a_folder_as_target_is_one_line(
+        self, tool: ModuleType, golden: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        source = str(golden / 'official_tiny_r50.pkl')
+        assert tool.main([source, str(tmp_path)]) == 1
+        assert f'error: {tmp_path} cannot be written: it is a folder' in capsys.readouterr().err
+        assert tool.main([source, str(tmp_path / 'ours.pth')]) == 0
+        assert tool.main(['--reverse', str(tmp_path / 'ours.pth'), str(tmp_path)]) == 1
+        assert 'it is a folder' in capsys.readouterr().err
+
+    def test_pickles_name_nothing_that_numpy_1_lacks(self, tmp_path: Path) -> None:
+        save_whole(
+            {'a': torch.rand(3), 'b': torch.zeros((), dtype=torch.int64)}, tmp_path / 'a.pkl'
+        )
+        names = {
+            argument
+            for code, argument, _ in pickletools.genops((tmp_path / 'a.pkl').read_bytes())
+            if 'GLOBAL' in code.name
+        }
+        assert names == {'numpy.core.multiarray _reconstruct', 'numpy ndarray', 'numpy dtype'}
+        assert read_checkpoint(tmp_path / 'a.pkl').keys() == {'a', 'b'}
 
     @pytest.mark.parametrize('reverse', [False, True])
     def test_bad_source_is_one_line_of_error(

@@ -32,7 +32,7 @@ from mmtrack_config.runtime import convert_hooks, convert_runtime, convert_sched
 from mmtrack_config.settings import ConversionError, Settings
 from mmtrack_config.source import to_source
 
-from mmboxvis.files import whole_file
+from mmboxvis.files import require_writable, whole_file
 
 
 def convert(content: Mapping[str, Any], *, boxes_only: bool = False) -> tuple[dict, list[str]]:
@@ -106,11 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if Path(args.src).resolve() == Path(args.dst).resolve():
             raise ConversionError('src and dst are the same file')
         converted, notes = convert(read_config(args.src), boxes_only=args.boxes_only)
-    except ConversionError as error:
+        require_writable(args.dst)
+        with whole_file(args.dst) as temporary:
+            temporary.write_text(to_source(converted, notes, Path(args.src).name), encoding='utf-8')
+    except (ConversionError, OSError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    with whole_file(args.dst) as temporary:
-        temporary.write_text(to_source(converted, notes, Path(args.src).name), encoding='utf-8')
     print(f'{converted["model"]["type"]}: {args.dst}')
     for note in notes:
         print(f'- {note}')

@@ -14,6 +14,7 @@ import sys
 from mmdet.utils import register_all_modules
 
 from mmboxvis.apis.official import convert_official, read_ours, save_whole, to_official
+from mmboxvis.files import require_writable
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,8 +41,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     classes.add_argument(
         '--keep-classes', action='store_true', default=None, help='keep it whatever it is'
     )
+    parser.add_argument(
+        '--boxvis',
+        action='store_true',
+        default=None,
+        help='a file without a teacher is of BoxVIS all the same, with its position code',
+    )
     parser.add_argument('--reverse', action='store_true', help='write the released layout')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.reverse and (args.which != 'both' or args.keep_classes is not None or args.boxvis):
+        parser.error('--reverse writes all that is there, it takes no other option')
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,16 +61,26 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.reverse:
             official = to_official(read_ours(args.src))
+            require_writable(args.dst)
             save_whole(official if args.dst.endswith('.pkl') else dict(model=official), args.dst)
             print(f'{len(official)} tensors in the released layout: {args.dst}')
             return 0
-        converted = convert_official(args.src, args.which, keep_classes=args.keep_classes)
+        converted = convert_official(
+            args.src, args.which, keep_classes=args.keep_classes, is_boxvis=args.boxvis
+        )
+        require_writable(args.dst)
+        save_whole(converted, args.dst)
     except (OSError, ValueError, KeyError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1
-    save_whole(converted, args.dst)
     parts = {name.split('.')[0] for name in converted['state_dict']}
     print(f'{len(converted["state_dict"])} tensors ({", ".join(sorted(parts))}): {args.dst}')
+    paired = converted['meta']['paired_frequencies']
+    owner = 'Mask2Former' if paired else 'BoxVIS'
+    print(
+        f'position code of {owner}: to be tested as it is, it needs in the config '
+        f'model.network.track_head.positional_encoding.paired_frequencies={paired}'
+    )
     aside = converted['meta']['official_extras']
     layers = {name: tensor for name, tensor in aside.items() if '.class_embed.' in name}
     others = sorted(aside.keys() - layers.keys())

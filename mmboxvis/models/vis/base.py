@@ -133,12 +133,13 @@ class BaseVIS(BaseModel):
     ) -> None:
         # load_state_dict hands the same shallow copy to all children, so what is renamed here is
         # what they see; the caller's dict stays as it was
-        self._rename_top_level(state_dict, prefix)
+        self.rename_top_level(state_dict, prefix)
         self._drop_other_classes(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @staticmethod
-    def _rename_top_level(state_dict: dict[str, Tensor], prefix: str) -> None:
+    def rename_top_level(state_dict: dict[str, Tensor], prefix: str = '') -> None:
+        """Gives the tensors of mmdet's models the names that they have here, in place."""
         for key in [key for key in state_dict if key.startswith(prefix)]:
             name = key[len(prefix) :]
             owner, _, rest = name.partition('.')

@@ -216,7 +216,7 @@ class BoxVIS(BaseVIS):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        self._rename_top_level(state_dict, prefix)
+        self.rename_top_level(state_dict, prefix)
         student, teacher = (
             [name for name in state_dict if name.startswith(f'{prefix}{owner}.')]
             for owner in ('student', 'teacher')
