@@ -407,6 +407,68 @@ def test_configs_of_mmdet_are_read_without_loss(tool: ModuleType) -> None:
     assert cfg.model.network.track_head.num_queries == 200
 
 
+def training_set(tool: ModuleType, frame_range: Any, *pipeline: dict) -> tuple[dict, list[str]]:
+    """A converted training set and what is said of it."""
+    notes: list[str] = []
+    content = dict(
+        type='BaseVideoDataset',
+        ann_file='a.json',
+        ref_img_sampler=dict(num_ref_imgs=2, frame_range=frame_range),
+        pipeline=list(pipeline),
+    )
+    part = sys.modules['mmtrack_config.settings'].Settings(content, 'train', notes)
+    return sys.modules['mmtrack_config.data'].convert_training_set(part, True), notes
+
+
+@pytest.mark.parametrize('ends', [[-2, 0], [0, 2], [-2, 2], 2])
+def test_one_sided_clips_are_said(tool: ModuleType, ends: Any) -> None:
+    converted, notes = training_set(tool, ends)
+    assert converted['clip'] == dict(num_frames=3, frame_range=2)
+    said = [note for note in notes if 'frame_range' in note]
+    assert len(said) == (ends in ([-2, 0], [0, 2])) and all('as far back as' in x for x in said)
+
+
+def test_several_long_edges_are_said(tool: ModuleType) -> None:
+    scales = [(640, 360), (1333, 480)]
+    resize = dict(type='RandomChoiceResize', scales=scales, keep_ratio=True)
+    converted, notes = training_set(tool, 2, resize)
+    assert converted['pipeline'][2]['max_long'] == 1333
+    assert any('the long edges [640, 1333]' in note for note in notes)
+    same = dict(resize, scales=[(640, 360), (640, 288)])
+    assert not any('long edges' in note for note in training_set(tool, 2, same)[1])
+
+
+@pytest.mark.parametrize(
+    ('flip', 'prob'),
+    [
+        (dict(prob=0.3), 0.3),
+        (dict(prob=[0.3], direction=['horizontal']), 0.3),
+        (dict(prob=[0.2, 0.3], direction=['vertical', 'horizontal']), 0.3),
+        (dict(prob=0.4, direction=['vertical', 'horizontal']), 0.2),
+        (dict(prob=0.4, direction='vertical'), 0),
+    ],
+)
+def test_flips_keep_the_horizontal_share(tool: ModuleType, flip: dict, prob: float) -> None:
+    converted, notes = training_set(tool, 2, dict(type='RandomFlip', **flip))
+    assert converted['pipeline'][2] == dict(type='ClipRandomFlip', prob=prob)
+    assert any('direction' in note for note in notes) == ('vertical' in str(flip))
+
+
+@pytest.mark.parametrize(
+    ('ends', 'flip', 'message'),
+    [
+        ([1, 2, 3], {}, 'frame_range: expected a number'),
+        ('all', {}, 'frame_range: expected a number'),
+        (2, dict(prob=[0.3, 0.3]), 'prob: expected one for each direction'),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(
+    tool: ModuleType, ends: Any, flip: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        training_set(tool, ends, dict(type='RandomFlip', **flip))
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
@@ -420,6 +482,12 @@ def test_configs_of_mmdet_are_read_without_loss(tool: ModuleType) -> None:
         ("model = dict(type='MaskTrackRCNN', track_head=dict())", "'MaskTrackRCNN'"),
         ("model = dict(type='Mask2Former', panoptic_head=dict())", 'no track_head'),
         ("model = dict(type='Mask2Former', track_head=[1])", 'expected dict'),
+        (
+            "model = dict(type='Mask2Former', backbone=dict(type='ResNet', depth=50), "
+            "track_head=dict(type='Mask2FormerHead', num_classes=5, "
+            'loss_cls=dict(class_weight=0.1)))',
+            'class_weight: expected a list',
+        ),
     ],
 )
 def test_what_cannot_be_converted(
@@ -431,6 +499,13 @@ def test_what_cannot_be_converted(
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
     assert not target.exists()
+
+
+def test_a_target_that_is_a_folder_is_one_line(
+    tool: ModuleType, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert tool.main([str(source), str(tmp_path)]) == 1
+    assert f'error: {tmp_path} cannot be written: it is a folder' in capsys.readouterr().err
 
 
 def test_literals_are_read_back(tool: ModuleType) -> None:

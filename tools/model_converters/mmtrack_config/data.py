@@ -26,9 +26,18 @@ def _read_sampling(part: Settings) -> dict[str, int]:
     """``num_frames`` and ``frame_range`` of the clips, from a sampler of reference frames."""
     part.skip('type', 'method', 'filter_key_img')
     part.expect(return_key_img=True)
-    reach = part.take('frame_range', 10)
-    if not isinstance(reach, int):
-        reach = max(abs(int(end)) for end in reach)
+    given = part.take('frame_range', 10)
+    ends = [-given, given] if isinstance(given, int) else given
+    if not isinstance(ends, (list, tuple)) or [type(end) for end in ends] != [int, int]:
+        raise ConversionError(
+            f'{part.path}.frame_range: expected a number or [first, last], got {literal(given)}'
+        )
+    reach = max(map(abs, ends))
+    if -ends[0] != ends[1]:
+        part.note(
+            f'{part.path}.frame_range = {literal(given)}: here clips reach as far back as ahead, '
+            f'{reach} frames'
+        )
     return dict(num_frames=int(part.take('num_ref_imgs', 1)) + 1, frame_range=reach)
 
 
@@ -39,7 +48,30 @@ def _read_scale(part: Settings) -> tuple[list[int], int]:
     scales = part.take('scales') or [part.take('scale')]
     if not all(isinstance(scale, (list, tuple)) and len(scale) == 2 for scale in scales):
         raise ConversionError(f'{part.path}: expected scale=(long, short), got {literal(scales)}')
-    return sorted({min(scale) for scale in scales}), max(max(scale) for scale in scales)
+    longest = sorted({max(scale) for scale in scales})
+    if len(longest) > 1:
+        part.note(
+            f'{part.path}: the long edges {literal(longest)} belong to short edges of their own; '
+            f'here {longest[-1]} is the bound of all'
+        )
+    return sorted({min(scale) for scale in scales}), longest[-1]
+
+
+def _read_flip(part: Settings) -> float:
+    """Probability of a horizontal flip, the only kind here; a list gives one to each direction."""
+    directions, prob = part.take('direction', 'horizontal'), part.take('prob', 0.5)
+    directions = [directions] if isinstance(directions, str) else list(directions)
+    if directions != ['horizontal']:
+        part.expect(direction='horizontal')
+    if isinstance(prob, (list, tuple)):
+        if len(prob) != len(directions):
+            raise ConversionError(
+                f'{part.path}.prob: expected one for each direction, got {literal(prob)}'
+            )
+        shares = dict(zip(directions, prob))
+    else:
+        shares = {direction: prob / len(directions) for direction in directions}
+    return shares.get('horizontal', 0)
 
 
 def _convert_transform(transform: Settings) -> dict[str, Any] | None:
@@ -49,8 +81,7 @@ def _convert_transform(transform: Settings) -> dict[str, Any] | None:
         edges, max_long = _read_scale(transform)
         return dict(type='ClipResizeShortEdge', short_edges=edges, max_long=max_long, backend='cv2')
     if kind == 'RandomFlip':
-        transform.expect(direction='horizontal')
-        return dict(type='ClipRandomFlip', prob=transform.take('prob', 0.5))
+        return dict(type='ClipRandomFlip', prob=_read_flip(transform))
     if kind == 'LoadImageFromFile':
         transform.skip('to_float32', 'backend_args', 'file_client_args')
     elif kind == 'LoadTrackAnnotations':

@@ -9,6 +9,7 @@ from mmboxvis.models.vis.network_cfg import clip_network_cfg
 from mmboxvis.registry import MODELS
 
 from .settings import ConversionError, Settings, unscope
+from .source import literal
 
 MODEL_TYPES = ('Mask2Former', 'Mask2FormerVideo')
 HEAD_TYPES = ('Mask2FormerHead', 'Mask2FormerTrackHead')
@@ -160,7 +161,12 @@ def _convert_losses(head: Settings, boxes_only: bool, num_frames: int) -> dict[s
     loss_cls.expect(use_sigmoid=False)
     loss_mask.expect(use_sigmoid=True)
     loss_dice.expect(use_sigmoid=True, activate=True, naive_dice=True, eps=1.0)
-    class_weight = list(loss_cls.take('class_weight', [0.1]))
+    class_weight = loss_cls.take('class_weight', [0.1])
+    if not isinstance(class_weight, (list, tuple)) or not class_weight:
+        raise ConversionError(
+            'model.track_head.loss_cls.class_weight: expected a list, the last for "no object", '
+            f'got {literal(class_weight)}'
+        )
     if any(weight != 1 for weight in class_weight[:-1]):
         loss_cls.note('model.track_head.loss_cls.class_weight: here all classes weigh 1')
     shared = dict(cls_weight=loss_cls.take('loss_weight', 2.0), no_object_weight=class_weight[-1])
