@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +16,6 @@ from mmboxvis._cli import UsageError
 from mmboxvis.evaluation import VISMetric
 from mmboxvis.registry import MODELS
 from tests.engine.small_runs import Run, load_module, make_config
-
-Change = Callable[[dict[str, Any]], Any]
 
 
 @pytest.fixture(scope='module')
@@ -88,6 +85,13 @@ def test_a_wrong_annotation_file_is_one_line_before_the_test(
     path.write_text(change(truth))
     told = refused(cfg, tmp_path, checkpoint, '--cfg-options', f'test_evaluator.ann_file={path}')
     assert f'{path}: ' in told and message in told
+
+
+def test_a_config_that_tests_nothing(cfg: Config, checkpoint: str, tmp_path: Path) -> None:
+    cfg = cfg.copy()
+    for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):
+        cfg[key] = None
+    assert 'has no test_dataloader' in refused(cfg, tmp_path, checkpoint)
 
 
 @pytest.mark.parametrize('option', ['--out', '--metrics-out', '--report'])

@@ -139,9 +139,12 @@ def check_parts(runner: Runner, args: argparse.Namespace) -> None:
     """Build data set and metrics, and check that they fit together and all files can be written.
 
     Raises:
-        UsageError: If a file cannot be written, or the report has no folder to draw from.
+        UsageError: If the config tests nothing, a file cannot be written, or the report has no
+            folder to draw from.
         AnnotationError: If an annotation file is broken or not that of the data set.
     """
+    if runner.test_loop is None:
+        raise UsageError(f'{args.config} has no test_dataloader, test_cfg and test_evaluator')
     dataset = runner.test_loop.dataloader.dataset
     if args.report is not None:
         image_folder(dataset)
