@@ -271,6 +271,8 @@ class BoxVideo(BaseDataset):
                 tuple(key for key, label in label_of.items() if label == wanted)
                 for wanted in range(len(classes))
             )
+            # by which the metric knows the ids for those of its own annotation file
+            self._metainfo['category_names'] = dict(categories)
         return label_of
 
     def _chosen(self, videos: list[dict[str, Any]]) -> list[dict[str, Any]]:

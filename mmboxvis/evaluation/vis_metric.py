@@ -288,23 +288,14 @@ class VISMetric(BaseMetric):
         return category_ids
 
     def _mapped_categories(self, classes: Sequence[str], truth: GroundTruth) -> CategoryIds | None:
-        """The ids a data set has mapped to its classes, if they are ids of this file.
+        """The ids a data set has mapped to its classes, if they are categories of this file.
 
-        Where each class has one category the data set maps nothing, so that categories of other
-        names are those of another file.
+        Another file may use the same ids for other categories, so the names have to be the same.
         """
-        mapped = (self.dataset_meta or {}).get('category_ids')
-        only_one = len(mapped or ()) == len(truth.categories) == 1
-        if not only_one and all(len(ids) == 1 for ids in mapped or ()):
-            return None
-        known = {key for ids in mapped or () for key in ids}
-        # a file of other annotations may use the same ids for other categories
-        of_name = {name: key for key, name in truth.categories.items()}
-        astray = [
-            name
-            for name, ids in zip(classes, mapped or (), strict=False)
-            if name in of_name and of_name[name] not in ids
-        ]
-        if not known or not known <= truth.categories.keys() or astray:
+        meta = self.dataset_meta or {}
+        mapped, names = meta.get('category_ids') or (), meta.get('category_names') or {}
+        known = {key for ids in mapped for key in ids}
+        same = all(key in names and truth.categories.get(key) == names[key] for key in known)
+        if not known or not same or len(mapped) != len(classes):
             return None
         return mapped
