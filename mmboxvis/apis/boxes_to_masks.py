@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from pycocotools import mask as mask_utils
 from torch import Tensor
 
 from mmboxvis.datasets.categories import match_categories
+from mmboxvis.datasets.image_size import image_size
 from mmboxvis.datasets.video_frames import VideoFrames
 from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
 from mmboxvis.evaluation.functional.rle import compress
@@ -495,9 +495,8 @@ def _with_size(video: dict[str, Any], root: Path, ann_file: str) -> dict[str, An
     if video['height'] is not None and video['width'] is not None:
         return video
     try:
-        with Image.open(root / video['file_names'][0]) as image:
-            width, height = image.size
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        width, height = image_size(root / video['file_names'][0])
+    except OSError as error:
         where = f'{ann_file}: video {video["id"]} ({video["name"]}), frame 0'
-        raise AnnotationError(f'{where}: not an image: {error}') from error
+        raise AnnotationError(f'{where}: {error}') from error
     return dict(video, height=height, width=width)

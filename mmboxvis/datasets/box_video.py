@@ -11,13 +11,13 @@ import numpy as np
 from mmdet.structures import TrackDataSample
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
-from PIL import Image
 
 from mmboxvis.files import OutsideError, path_below
 from mmboxvis.registry import DATASETS
 
 from .categories import class_palette, match_categories
 from .clip_sampling import sample_clip_frames
+from .image_size import image_size
 from .video_frames import FrameError, Transform, VideoFrames, build_transforms
 from .video_json import (
     AnnotationError,
@@ -298,10 +298,9 @@ class BoxVideo(BaseDataset):
         if video['height'] is not None and video['width'] is not None:
             return video
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise FrameError(f'{where}: {path} is not an image: {error}') from error
+            width, height = image_size(path)
+        except OSError as error:
+            raise FrameError(f'{where}: {error}') from error
         return dict(video, height=height, width=width)
 
     def _paths(self, info: dict[str, Any], frames: Sequence[int]) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.config import Config
+from PIL import Image
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
@@ -233,6 +234,14 @@ class TestDataSet:
         dataset[0].write_text(json.dumps(content))
         with pytest.raises(AnnotationError, match='leads out of the image folder'):
             BoxesToMasks(segmenter).read(*dataset)
+
+    def test_turned_images(self, segmenter: VideoSegmenter, dataset: tuple[Path, Path]) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        for path in dataset[1].glob('v*/*.png'):
+            Image.open(path).save(path, exif=exif)
+        boxes = BoxesToMasks(segmenter).read(*dataset)
+        assert {(v['width'], v['height']) for v in boxes.videos} == {SIZE}
 
     def test_missing_frame(self, segmenter: VideoSegmenter, dataset: tuple[Path, Path]) -> None:
         (dataset[1] / 'v5/001.png').unlink()

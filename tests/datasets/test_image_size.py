@@ -1,30 +1,62 @@
 from __future__ import annotations
 
-import mmcv
+from pathlib import Path
+from typing import Any
+
 import pytest
 from PIL import Image
 
+from mmboxvis.datasets import BoxVideo
 from mmboxvis.datasets.image_size import image_size
+from mmboxvis.datasets.video_frames import read_frame
 from mmboxvis.files import FrameError
 
 
-@pytest.mark.parametrize('orientation', [None, 1, 3, 6, 8])
-@pytest.mark.parametrize('name', ['a.jpg', 'a.png', 'a.mpo', 'a.webp'])
-def test_the_size_is_that_of_the_decoded_image(tmp_path, name, orientation):
+def save(path: Path, orientation: int) -> Path:
     exif = Image.Exif()
-    if orientation is not None:
-        exif[0x0112] = orientation
-    images = [Image.new('RGB', (60, 40)) for _ in range(2)]
-    more = dict(save_all=True, append_images=images[1:]) if name == 'a.mpo' else {}
-    images[0].save(tmp_path / name, exif=exif, **more)
-    height, width = mmcv.imread(tmp_path / name).shape[:2]
-    assert image_size(tmp_path / name) == (width, height)
+    exif[0x0112] = orientation
+    more = dict(save_all=True) if path.suffix == '.mpo' else {}
+    Image.new('RGB', (200, 100)).save(path, exif=exif, **more)
+    return path
 
 
-def test_files_that_are_no_images(tmp_path):
+@pytest.mark.parametrize('orientation', range(10))
+@pytest.mark.parametrize('suffix', ['jpg', 'mpo', 'png', 'webp', 'tif', 'bmp'])
+def test_is_that_of_the_decoded_frame(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = save(tmp_path / f'x.{suffix}', orientation)
+    height, width = read_frame(path).shape[:2]
+    assert image_size(path) == (width, height)
+
+
+@pytest.mark.parametrize(
+    'exif', [b'', b'Exif\0\0', b'Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12', b'x' * 99]
+)
+def test_broken_exif(tmp_path: Path, exif: bytes) -> None:
+    Image.new('RGB', (200, 100)).save(tmp_path / 'x.jpg', exif=exif)
+    height, width = read_frame(tmp_path / 'x.jpg').shape[:2]
+    assert image_size(tmp_path / 'x.jpg') == (width, height) == (200, 100)
+
+
+def test_no_image(tmp_path: Path) -> None:
+    for content in (b'', b'no image'):
+        (tmp_path / 'x.jpg').write_bytes(content)
+        with pytest.raises(FrameError, match=r'x\.jpg is not an image'):
+            image_size(tmp_path / 'x.jpg')
     with pytest.raises(FileNotFoundError, match='gone'):
         image_size(tmp_path / 'gone.jpg')
-    for content in (b'', b'text'):
-        (tmp_path / 'a.jpg').write_bytes(content)
-        with pytest.raises(FrameError, match=r'a\.jpg: not an image'):
-            image_size(tmp_path / 'a.jpg')
+
+
+def test_turned_videos_without_a_size(tmp_path: Path, write_json: Any) -> None:
+    """A box in the lower half of a frame that is higher than wide."""
+    save(tmp_path / '0.jpg', 6)
+    boxes = [[10, 150, 50, 40]]
+    path = write_json(
+        dict(
+            videos=[dict(id=1, name='v', file_names=['0.jpg'])],
+            categories=[dict(id=1, name='dog')],
+            annotations=[dict(id=1, video_id=1, category_id=1, bboxes=boxes)],
+        )
+    )
+    info = BoxVideo(path, img_root=str(tmp_path)).get_data_info(0)
+    assert (info['width'], info['height']) == (100, 200)
+    assert info['instances'].boxes.tolist() == [[[10, 150, 60, 190]]]

@@ -12,12 +12,11 @@ from PIL import Image
 
 from mmboxvis.files import OutsideError, StrPath, path_below
 
+from ..image_size import image_size
 from ..json_stream import read_annotation_file
 from ..video_frames import FrameError, read_frame
 from .heads import HeadChecker
 from .problems import Problem
-
-_EXIF_ORIENTATION, _EXIF_TURNED = 0x0112, (5, 6, 7, 8)
 
 
 def check_frames(
@@ -74,25 +73,15 @@ def _frame_problem(
     if not path.is_file():
         return Problem('error', f'{path} not found; check the image folder', **where)
     try:
-        size = read_frame(path).shape[:2] if decode else _size_in_header(path)
+        size = read_frame(path).shape[1::-1] if decode else image_size(path)
     except (FrameError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return Problem('error', f'{path} cannot be read: {error}', **where)
-    expected = (video['height'], video['width'])
+    expected = (video['width'], video['height'])
     if None not in expected and tuple(size) != expected:
         return Problem(
             'error',
-            f'{path} is {size[0]}x{size[1]}, but the file says {expected[0]}x{expected[1]} '
+            f'{path} is {size[1]}x{size[0]}, but the file says {expected[1]}x{expected[0]} '
             '(height x width); an EXIF orientation in the image swaps them',
             **where,
         )
     return None
-
-
-def _size_in_header(path: Path) -> tuple[int, int]:
-    """Height and width as decoded: turned where EXIF says so."""
-    with Image.open(path) as image:
-        width, height = image.size
-        # others than JPEG would have to be decoded for it
-        exif = image.getexif() if image.format == 'JPEG' else {}
-        turned = exif.get(_EXIF_ORIENTATION) in _EXIF_TURNED
-    return (width, height) if turned else (height, width)
