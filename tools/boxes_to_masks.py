@@ -22,7 +22,12 @@ from rich.progress import track
 
 from mmboxvis._cli import write_json
 from mmboxvis.apis import VideoSegmenter
-from mmboxvis.apis.boxes_to_masks import BoxesToMasks, doubtful_frames, score_masks
+from mmboxvis.apis.boxes_to_masks import (
+    BoxesToMasks,
+    doubtful_frames,
+    score_masks,
+    true_masks,
+)
 from mmboxvis.apis.mask_exports import to_coco, write_cvat_images, write_cvat_videos
 from mmboxvis.datasets.video_json import read_json
 from mmboxvis.files import whole_file
@@ -85,8 +90,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def annotate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find the masks.
+def annotate(
+    args: argparse.Namespace, truth: Mapping[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Find the masks, once it is sure that they can be compared with the truth.
 
     Returns:
         The annotations with masks, and figures about the run.
@@ -102,6 +109,8 @@ def annotate(args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
         refinements=[ColorModelRefinement(), AffinityRefinement()] if args.refine else [],
     )
     boxes = annotator.read(args.boxes, args.images)
+    if truth is not None:
+        true_masks(boxes.content['annotations'], boxes.videos, truth, str(args.gt))
     begin = time.perf_counter()
     found = list(track(annotator.annotate(boxes), 'Annotating', total=len(boxes.videos)))
     seconds = time.perf_counter() - begin
@@ -143,17 +152,17 @@ def export(args: argparse.Namespace, content: Mapping[str, Any]) -> list[Path]:
 
 
 def run_all(args: argparse.Namespace) -> None:
-    """Annotate, list what is doubtful, score, export."""
+    """Annotate, list what is doubtful, export, score."""
     truth = None if args.gt is None else read_json(args.gt)  # missing? say so before the work
-    content, summary = annotate(args)
+    content, summary = annotate(args, truth)
     rows = doubtful_frames(content, args.min_confidence, args.review_share)
     summary['to_review'] = len(rows)
-    if truth is not None:
-        summary['scores'] = dataclasses.asdict(score_masks(content, truth))
     write_json(args.out / 'masks.json', content)
     write_review(args.out / 'review.csv', rows)
     written = [args.out / name for name in ('masks.json', 'review.csv', 'summary.json')]
     written += export(args, content)
+    if truth is not None:
+        summary['scores'] = dataclasses.asdict(score_masks(content, truth, str(args.gt)))
     write_json(args.out / 'summary.json', summary)
     print(
         f'{summary["masks"]} boxes in {summary["frames"]} frames, {len(rows)} to review, '

@@ -25,6 +25,13 @@ from mmboxvis.datasets.categories import match_categories
 from mmboxvis.datasets.image_size import image_size
 from mmboxvis.datasets.video_frames import VideoFrames
 from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
+from mmboxvis.evaluation.functional.layout import (
+    VideoInfo,
+    frame_list_problem,
+    is_int,
+    mask_problem,
+    mask_string_problems,
+)
 from mmboxvis.evaluation.functional.rle import compress
 from mmboxvis.files import OutsideError, path_below
 from mmboxvis.models.losses.functional import rgb_to_lab
@@ -359,7 +366,82 @@ class MaskScores:
     by_annotation: dict[int, float] = field(default_factory=dict)
 
 
-def score_masks(content: Mapping[str, Any], truth: Mapping[str, Any]) -> MaskScores:
+def true_masks(
+    annotations: Iterable[Mapping[str, Any]],
+    videos: Iterable[Mapping[str, Any]],
+    truth: Mapping[str, Any],
+    name: str = 'the ground truth',
+) -> dict[int, list[RLE | None]]:
+    """Finds and checks the true masks of annotations, crowds left out.
+
+    Args:
+        annotations: entries with ``id`` and ``video_id``.
+        videos: entries with ``id``, ``file_names``, ``height`` and ``width``.
+        truth: json in YouTube-VIS layout with the same ids and ``segmentations``.
+        name: of the file that it is from, for messages.
+
+    Returns:
+        One mask a frame by annotation id, ``None`` where there is none or nothing in it.
+
+    Raises:
+        AnnotationError: if an annotation is missing in the truth or has no masks there, a mask is
+            broken or of another size than its frame, or there is no mask at all.
+    """
+    entries = truth.get('annotations')
+    if not isinstance(entries, list):
+        raise AnnotationError(
+            f"{name}: expected a list 'annotations', got {type(entries).__name__}; to score, give "
+            'the same annotations with masks'
+        )
+    given = {
+        (entry['video_id'], entry['id']): entry.get('segmentations')
+        for entry in entries
+        if isinstance(entry, dict) and is_int(entry.get('video_id')) and is_int(entry.get('id'))
+    }
+    infos = {
+        video['id']: VideoInfo(
+            video['id'],
+            str(video.get('name', video['id'])),
+            (video['height'], video['width']),
+            len(video['file_names']),
+        )
+        for video in videos
+    }
+    found: dict[int, list[RLE | None]] = {}
+    for entry in annotations:
+        if not entry.get('iscrowd'):
+            key = (entry['video_id'], entry['id'])
+            where = f'{name}: video {key[0]}, annotation {key[1]}'
+            found[entry['id']] = _checked_masks(given.get(key), infos[key[0]], where)
+    if not any(any(masks) for masks in found.values()):
+        raise AnnotationError(f'{name}: has no mask at all of these annotations')
+    return found
+
+
+def _checked_masks(masks: Any, video: VideoInfo, where: str) -> list[RLE | None]:
+    where = f'{where}, field segmentations'
+    problem = frame_list_problem(masks, video)
+    if problem:
+        raise AnnotationError(f'{where}: {problem}; does the file have masks, and the same ids?')
+    rles: list[RLE | None] = []
+    for frame, mask in enumerate(masks):
+        try:
+            rle = None if mask is None else compress(mask, video.size)
+        except (ValueError, TypeError) as error:
+            raise AnnotationError(f'{where}, frame {frame}: {error}') from error
+        problem = mask_problem(rle, video) if rle else None
+        if problem:
+            raise AnnotationError(f'{where}, frame {frame}: {problem}')
+        rles.append(rle)
+    placed = [(where, frame, rle, video) for frame, rle in enumerate(rles) if rle]
+    for problem in mask_string_problems(placed):
+        raise AnnotationError(problem)
+    return [rle if rle and mask_utils.area(rle) else None for rle in rles]
+
+
+def score_masks(
+    content: Mapping[str, Any], truth: Mapping[str, Any], name: str = 'the ground truth'
+) -> MaskScores:
     """Compares masks with true ones of the same annotation ids, frame by frame.
 
     A true mask without a counterpart counts as an IoU of 0.
@@ -367,35 +449,24 @@ def score_masks(content: Mapping[str, Any], truth: Mapping[str, Any]) -> MaskSco
     Args:
         content: as :meth:`BoxAnnotations.with_masks` gives it.
         truth: json in YouTube-VIS layout with ``segmentations``.
+        name: see :func:`true_masks`.
 
     Raises:
-        ValueError: if an annotation is missing in the truth, or has no masks there.
+        AnnotationError: see :func:`true_masks`.
     """
     sizes = {video['id']: (video['height'], video['width']) for video in content['videos']}
-    true = {(entry['video_id'], entry['id']): entry for entry in truth['annotations']}
+    true = true_masks(content['annotations'], content['videos'], truth, name)
     ious: dict[int, list[float]] = {}
     box_ious: list[float] = []
     for entry in content['annotations']:
-        if entry.get('iscrowd'):
-            continue
-        where = f'video {entry["video_id"]}, annotation {entry["id"]}'
-        wanted = true.get((entry['video_id'], entry['id']), {}).get('segmentations')
-        if not isinstance(wanted, list) or len(wanted) != len(entry['segmentations']):
-            raise ValueError(
-                f'{where}: the ground truth has no masks for each of its frames; does it have the '
-                'same ids?'
-            )
-        size = sizes[entry['video_id']]
-        for mask, true_mask, box in zip(entry['segmentations'], wanted, entry['bboxes']):
-            rle = None if true_mask is None else compress(true_mask, size)
-            if rle is None or not mask_utils.area(rle):
+        masks, wanted = entry['segmentations'], true.get(entry['id'], [])
+        for mask, true_mask, box in zip(masks, wanted, entry['bboxes']):
+            if true_mask is None:
                 continue
-            ious.setdefault(entry['id'], []).append(_iou(mask, rle, where))
-            filled = None if box is None else _filled(box, size)
-            box_ious.append(_iou(filled, rle, where))
+            ious.setdefault(entry['id'], []).append(_iou(mask, true_mask))
+            filled = None if box is None else _filled(box, sizes[entry['video_id']])
+            box_ious.append(_iou(filled, true_mask))
     values = np.array([iou for track in ious.values() for iou in track])
-    if not len(values):
-        raise ValueError('the ground truth has no mask at all')
     return MaskScores(
         count=len(values),
         mean_iou=float(values.mean()),
@@ -455,14 +526,8 @@ def doubtful_frames(
     return sorted(rows + surer[: max(missing, 0)], key=lambda row: row['confidence'])
 
 
-def _iou(mask: RLE | None, true_mask: RLE, where: str) -> float:
-    if mask is None:
-        return 0.0
-    if list(mask['size']) != list(true_mask['size']):
-        raise ValueError(
-            f'{where}: masks of size {mask["size"]} and of {true_mask["size"]} in the ground truth'
-        )
-    return float(mask_utils.iou([mask], [true_mask], [0])[0, 0])
+def _iou(mask: RLE | None, true_mask: RLE) -> float:
+    return 0.0 if mask is None else float(mask_utils.iou([mask], [true_mask], [0])[0, 0])
 
 
 def _filled(box: Sequence[float], size: tuple[int, int]) -> RLE:

@@ -20,7 +20,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from mmboxvis.apis import BoxesToMasks, VideoSegmenter
-from mmboxvis.apis.boxes_to_masks import doubtful_frames, score_masks
+from mmboxvis.apis.boxes_to_masks import doubtful_frames, score_masks, true_masks
 from mmboxvis.apis.mask_exports import (
     mask_polygons,
     to_coco,
@@ -332,8 +332,28 @@ class TestScores:
         with pytest.raises(ValueError, match='no mask at all'):
             score_masks(content, truth)
         truth['annotations'][0]['segmentations'][0] = rle_of(np.ones((5, 5), bool))
-        with pytest.raises(ValueError, match='masks of size'):
+        with pytest.raises(ValueError, match=r'77.*frame 0.*\[5, 5\].* has frames of \[20, 30\]'):
             score_masks(content, truth)
+
+    @pytest.mark.parametrize(
+        ('change', 'message'),
+        [
+            (dict(annotations=None), "gt.json: expected a list 'annotations', got NoneType"),
+            (dict(annotations=[5, dict(id=[7], video_id={})]), 'annotation 77.*same ids'),
+            (dict(segmentations=None), 'annotation 77, field segmentations: expected a list of 4'),
+            (dict(segmentations=[None]), 'annotation 77, field segmentations: 1 frames'),
+            (dict(segmentations=[7, None, None, None]), 'frame 0: expected null, polygons'),
+            (dict(segmentations=[None, dict(size=[20, 30], counts='oo'), None, None]), 'broken'),
+            (dict(segmentations=[None, [[1, 1]], None, None]), 'frame 1: a polygon needs'),
+        ],
+    )
+    def test_broken_truth(
+        self, content: dict[str, Any], change: dict[str, Any], message: str
+    ) -> None:
+        truth = json.loads(json.dumps(content))
+        (truth if 'annotations' in change else truth['annotations'][0]).update(change)
+        with pytest.raises(AnnotationError, match=message):
+            true_masks(content['annotations'], content['videos'], truth, 'gt.json')
 
     def test_doubtful_frames(self, content: dict[str, Any]) -> None:
         assert doubtful_frames(content, 0.0) == []
@@ -550,6 +570,33 @@ class TestTool:
             tool.main([str(path), str(root), *model_files, '--out', str(out), *flags])
             found.append(json.loads((out / 'masks.json').read_text())['annotations'])
         assert found[0] != found[1]
+
+    def test_truth_that_does_not_fit(
+        self,
+        tool: ModuleType,
+        model_files: list[str],
+        dataset: tuple[Path, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Is refused before the network runs; what comes up later costs no result."""
+        path, root = dataset
+        content = json.loads(path.read_text())
+        content['categories'][0]['name'] = 'dog'
+        path.write_text(json.dumps(content))
+        for entry in content['annotations']:
+            entry['id'] += 1000
+            entry['segmentations'] = [None for _ in entry['bboxes']]
+        gt, out = tmp_path / 'gt.json', tmp_path / 'out'
+        gt.write_text(json.dumps(content))
+        command = [str(path), str(root), *model_files, '--out', str(out), '--gt', str(gt), '--coco']
+        with pytest.raises(SystemExit, match=r'gt\.json: video 1, annotation 10.*same ids'):
+            tool.main(command)
+        assert not out.exists()
+        monkeypatch.setattr(tool, 'true_masks', lambda *_: {})
+        with pytest.raises(SystemExit, match='same ids'):
+            tool.main(command)
+        assert {p.name for p in out.iterdir()} == {'masks.json', 'review.csv', 'coco.json'}
 
     def test_errors_are_one_line(
         self, tool: ModuleType, model_files: list[str], tmp_path: Path
