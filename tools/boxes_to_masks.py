@@ -174,6 +174,9 @@ def run_all(args: argparse.Namespace) -> None:
             f'mean IoU {scores["mean_iou"]:.3f} (filled boxes {scores["box_mean_iou"]:.3f}), '
             f'above 0.5: {scores["above_50"]:.1%}, above 0.7: {scores["above_70"]:.1%}'
         )
+    crowds = sum(bool(entry.get('iscrowd')) for entry in content['annotations'])
+    if crowds:
+        print(f'{crowds} crowd annotations got no masks and are in no export')
     print(f'Wrote {", ".join(map(str, written))}')
 
 

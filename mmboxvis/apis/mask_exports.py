@@ -1,8 +1,13 @@
-"""Masks of tracks as other tools read them: COCO images, CVAT for images, CVAT for video."""
+"""Masks of tracks as other tools read them: COCO images, CVAT for images, CVAT for video.
+
+Where no mask was found in a box, the box itself is exported, cut to the frame. Crowds without
+masks are left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
@@ -11,6 +16,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from mmboxvis.datasets.video_json import clip_xywh
 from mmboxvis.files import StrPath, whole_file
 from mmboxvis.structures.video_prediction import RLE
 from mmboxvis.visualization.video_overlay_hook import safe_name
@@ -28,7 +34,8 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
     Returns:
         ``images`` with ``video_id`` and ``frame_id``, ``annotations`` with ``track_id`` (the
         annotation's id in ``content``), ``categories``, and ``videos``, so that CocoVID readers
-        take it too.
+        take it too. The ``segmentation`` of a box without a mask is a mask of no pixel, or no
+        polygon.
     """
     videos: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
@@ -48,19 +55,24 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
                     frame_id=frame,
                 )
             )
+    by_id = {video['id']: video for video in content['videos']}
     annotations: list[dict[str, Any]] = []
     for entry in content['annotations']:
         for frame, rle in enumerate(entry['segmentations']):
-            if rle is None:
+            video = by_id[entry['video_id']]
+            box = _box_alone(entry, frame, video)
+            if rle is not None:
+                found = _coco_mask(rle, shape)
+            elif box is not None:
+                found = _coco_box(box, video, shape)
+            else:
                 continue
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=first_image[entry['video_id']] + frame,
                     category_id=entry['category_id'],
-                    segmentation=rle if shape == 'mask' else _flat_polygons(rle),
-                    area=int(mask_utils.area(rle)),
-                    bbox=mask_utils.toBbox(rle).tolist(),
+                    **found,
                     iscrowd=int(entry.get('iscrowd', 0)),
                     track_id=entry['id'],
                 )
@@ -94,8 +106,9 @@ def write_cvat_images(path: StrPath, content: Mapping[str, Any], shape: Shape = 
             image.attrib.update(_texts(width=video['width'], height=video['height']))
             image_id += 1
             for entry in tracks:
-                rle = entry['segmentations'][frame]
-                for node in () if rle is None else _shapes(rle, shape):
+                rle, box = entry['segmentations'][frame], _box_alone(entry, frame, video)
+                nodes = [] if box is None else [_box_node(box)]
+                for node in nodes if rle is None else _shapes(rle, shape):
                     node.set('label', names[entry['category_id']])
                     node.set('group_id', str(entry['id']))
                     ET.SubElement(node, 'attribute', name='track_id').text = str(entry['id'])
@@ -109,7 +122,9 @@ def write_cvat_videos(
     """Writes *CVAT for video 1.1*: one file a video, every frame a key frame.
 
     CVAT does not interpolate masks between key frames, which is why polygons are the usual shape
-    here. A track has one polygon a frame: of an object in parts it is the largest part.
+    here. A track has one polygon a frame: of an object in parts it is the largest part. All shapes
+    of a track are of one kind, as CVAT wants them: a box without a mask is a polygon with four
+    corners or a mask that it fills, and a rectangle only where its track has no mask at all.
 
     Args:
         folder: where to write ``<video name>.xml``.
@@ -121,10 +136,12 @@ def write_cvat_videos(
     for video in content['videos']:
         root = _begin(names, video)
         for entry in content['annotations']:
-            if entry['video_id'] == video['id'] and any(entry['segmentations']):
+            shapes = (
+                list(_track_shapes(entry, video, shape)) if entry['video_id'] == video['id'] else []
+            )
+            if shapes:
                 attributes = _texts(id=entry['id'], label=names[entry['category_id']])
-                track = ET.SubElement(root, 'track', attributes, source='auto')
-                track.extend(_track_shapes(entry['segmentations'], shape))
+                ET.SubElement(root, 'track', attributes, source='auto').extend(shapes)
         name = safe_name(str(video.get('name', ''))) or f'video_{video["id"]}'
         path = Path(folder, f'{name}.xml')
         if path in written:
@@ -159,6 +176,41 @@ def mask_polygons(mask: np.ndarray, tolerance: float = 1.0) -> list[np.ndarray]:
     smooth = [cv2.approxPolyDP(contour, 2 * tolerance, True) for contour in contours]
     kept = [part if len(part) >= 3 else whole for part, whole in zip(smooth, contours)]
     return [part[:, 0] / 2 + (left, top) for part in kept]
+
+
+def _box_alone(
+    entry: Mapping[str, Any], frame: int, video: Mapping[str, Any]
+) -> list[float] | None:
+    """Corners of the part of a box inside the frame, where it has no mask."""
+    boxes = entry.get('bboxes')
+    box = boxes[frame] if boxes else None
+    if not box or entry['segmentations'][frame] is not None or entry.get('iscrowd'):
+        return None
+    size = np.array([[video['width'], video['height']]], np.float64)
+    corners, inside, _ = clip_xywh(np.array([box], np.float64), size)
+    return corners[0].tolist() if inside[0] else None
+
+
+def _coco_mask(rle: RLE, shape: Shape) -> dict[str, Any]:
+    return dict(
+        segmentation=rle if shape == 'mask' else _flat_polygons(rle),
+        area=int(mask_utils.area(rle)),
+        bbox=mask_utils.toBbox(rle).tolist(),
+    )
+
+
+def _coco_box(corners: Sequence[float], video: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+    left, top, right, bottom = corners
+    width, height = right - left, bottom - top
+    size = [video['height'], video['width']]
+    nothing = mask_utils.frPyObjects(dict(size=size, counts=[size[0] * size[1]]), *size)
+    return dict(
+        segmentation=(
+            dict(size=size, counts=nothing['counts'].decode()) if shape == 'mask' else []
+        ),
+        area=width * height,
+        bbox=[left, top, width, height],
+    )
 
 
 def _flat_polygons(rle: RLE) -> list[list[float]]:
@@ -204,8 +256,7 @@ def _shapes(rle: RLE, shape: Shape) -> Iterator[ET.Element]:
     common = _texts(source='auto', occluded=0, z_order=0)
     if shape == 'polygon':
         for part in mask_polygons(mask):
-            points = ';'.join(f'{x:.2f},{y:.2f}' for x, y in part)
-            yield ET.Element('polygon', common, points=points)
+            yield ET.Element('polygon', common, points=_points(part))
         return
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     top, left = int(rows[0]), int(columns[0])
@@ -222,11 +273,41 @@ def _row_runs(mask: np.ndarray) -> list[int]:
     return [0, *runs] if flat[0] else runs
 
 
-def _track_shapes(masks: list[RLE | None], shape: Shape) -> Iterator[ET.Element]:
-    """One shape a frame with a mask, and one marked *outside* in the frame where it ends."""
+def _points(corners: Iterable[Iterable[float]]) -> str:
+    return ';'.join(f'{x:.2f},{y:.2f}' for x, y in corners)
+
+
+def _box_node(corners: Sequence[float]) -> ET.Element:
+    sides = {name: f'{v:.2f}' for name, v in zip(('xtl', 'ytl', 'xbr', 'ybr'), corners)}
+    return ET.Element('box', _texts(source='manual', occluded=0, z_order=0) | sides)
+
+
+def _filled(corners: Sequence[float], video: Mapping[str, Any], shape: Shape) -> ET.Element:
+    """A box as a shape that can stand among masks or polygons of a track."""
+    left, top, right, bottom = corners
+    if shape == 'polygon':
+        points = _points([(left, top), (right, top), (right, bottom), (left, bottom)])
+        common = _texts(source='manual', occluded=0, z_order=0)
+        return ET.Element('polygon', common, points=points)
+    mask = np.zeros((video['height'], video['width']), np.uint8, order='F')
+    mask[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)] = 1
+    node = next(_shapes(mask_utils.encode(mask), shape))
+    node.set('source', 'manual')
+    return node
+
+
+def _track_shapes(
+    entry: Mapping[str, Any], video: Mapping[str, Any], shape: Shape
+) -> Iterator[ET.Element]:
+    """One shape a frame with mask or box, and one marked *outside* in the frame where it ends."""
+    masks = entry['segmentations']
+    has_masks = any(masks)
     last: ET.Element | None = None
     for frame, rle in enumerate(masks):
         node = None if rle is None else next(_shapes(rle, shape))
+        box = _box_alone(entry, frame, video)
+        if box is not None:
+            node = _filled(box, video, shape) if has_masks else _box_node(box)
         if node is None and last is not None:
             gone = ET.Element(last.tag, dict(last.attrib))
             gone.attrib.update(_texts(frame=frame, outside=1))

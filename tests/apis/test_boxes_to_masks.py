@@ -416,6 +416,44 @@ class TestExports:
         # of two parts a polygon keeps the larger one
         assert read_cvat([node[3]]).sum() == (24 if shape == 'polygon' else 28)
 
+    @pytest.mark.parametrize('shape', ['mask', 'polygon'])
+    def test_boxes_without_a_mask(
+        self, content: dict[str, Any], tmp_path: Path, shape: Any
+    ) -> None:
+        """Are exported as they were drawn, inside the frame; no box is lost."""
+        entry = content['annotations'][0]
+        entry['bboxes'][2] = [25.5, -4, 10, 9]
+        entry['segmentations'][2] = None
+        alone = dict(entry, id=78, segmentations=[None] * 4)
+        content['annotations'] += [alone, dict(alone, id=79, iscrowd=1)]
+        found = to_coco(content, shape)['annotations']
+        assert [(a['track_id'], a['image_id']) for a in found] == [
+            *((77, 1), (77, 3), (77, 4)),
+            *((78, 1), (78, 3), (78, 4)),
+        ]
+        if shape == 'mask':
+            areas = [mask_utils.area(a['segmentation']) > 0 for a in found]
+        else:
+            areas = [len(a['segmentation']) > 0 for a in found]
+        assert areas == [True, False, True, False, False, False]
+        assert found[1]['bbox'] == [25.5, 0, 4.5, 5]
+        assert found[1]['area'] == 22.5
+        images = ET.parse(write_cvat_images(tmp_path / 'x.xml', content, shape)).findall('image')
+        assert [node.tag for node in images[2]] == ['box', 'box']
+        box = images[2][0]
+        corners = [float(box.attrib[name]) for name in ('xtl', 'ytl', 'xbr', 'ybr')]
+        assert corners == [25.5, 0, 30, 5]
+        assert (box.get('group_id'), box.get('label')) == ('77', 'dog & cat')
+        (path,) = write_cvat_videos(tmp_path, content, shape)
+        mixed, boxes = ET.parse(path).findall('track')
+        # CVAT takes shapes of one kind in a track
+        assert {node.tag for node in mixed} == {shape}
+        assert {node.tag for node in boxes} == {'box'}
+        assert [node.get('outside') for node in mixed] == ['0', '1', '0', '0']
+        rows, columns = np.nonzero(read_cvat([mixed[2]]))
+        assert (rows.min(), rows.max(), columns.max()) == (0, 4, 29)
+        assert columns.min() in (25, 26)
+
     def test_videos_of_one_name(self, content: dict[str, Any], tmp_path: Path) -> None:
         content['videos'].append(dict(content['videos'][0], id=5, name='a b'))
         content['videos'].append(dict(content['videos'][0], id=6, name='a/b'))
