@@ -30,6 +30,7 @@ from rich.text import Text
 
 from mmboxvis._cli import write_json
 from mmboxvis.apis import VideoSegmenter
+from mmboxvis.apis.sources import FrameSource
 from mmboxvis.visualization import write_video
 
 Item = TypeVar('Item')
@@ -150,6 +151,14 @@ def segment(segmenter: VideoSegmenter, args: argparse.Namespace) -> dict[str, fl
     )
 
 
+def cut_off(source: FrameSource) -> dict[str, int]:
+    """How many frames a movie has and should have, if it ended before its header says."""
+    counts = getattr(source, 'cut_off', None)
+    return (
+        {} if counts is None else dict(source_frames=counts[0], source_frames_in_header=counts[1])
+    )
+
+
 def describe(
     segmenter: VideoSegmenter, args: argparse.Namespace, speed: dict[str, float]
 ) -> dict[str, Any]:
@@ -166,6 +175,7 @@ def describe(
         start=args.start,
         every=args.every,
         fps=run.source.fps,
+        **cut_off(run.source),
     )
     names = zip(segmenter.category_ids, segmenter.classes, strict=True)
     return dict(
@@ -195,12 +205,20 @@ def run_all(args: argparse.Namespace) -> None:
         )
         frames = track(drawn, 'Drawing', run.num_frames)
         fps = run.source.fps or DEFAULT_FPS
-        written.append(write_video(args.out / 'overlay.mp4', frames, fps))
+        try:
+            written.append(write_video(args.out / 'overlay.mp4', frames, fps))
+        except (OSError, ValueError) as error:
+            run.spool.close()
+            done = ' and '.join(map(str, written))
+            raise OSError(
+                f'no overlay: {error}; {done} are complete, --no-video leaves the overlay out'
+            ) from error
     shown = len(run.shown_tracks(args.score_thr).labels)
     run.spool.close()
     (args.out / SPOOL).unlink()
+    lost = ' (the file ends before its header says, see above)' if cut_off(run.source) else ''
     print(
-        f'{run.num_frames} frames, {shown} tracks with a score of at least {args.score_thr}, '
+        f'{run.num_frames} frames{lost}, {shown} tracks with a score of at least {args.score_thr}, '
         f'{speed["frames_per_second"]} frames/s. Wrote {", ".join(map(str, written))}'
     )
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import tempfile
 import threading
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -23,8 +24,12 @@ from mmboxvis.files import natural_key
 
 Frame = np.ndarray | str | os.PathLike[str]
 Images = Generator[np.ndarray, None, None]
+# returns how many frames there were where the file ended
+CountedImages = Generator[np.ndarray, None, int | None]
 Source = str | os.PathLike[str] | Sequence[Frame] | Iterable[np.ndarray]
 
+# share by which the number of frames in a header may be wrong, and a length, which sound is in too
+_HEADER_SLACK, _LENGTH_SLACK = 0.02, 0.1
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
@@ -181,16 +186,33 @@ class VideoFileSource(FrameSource):
     """A file that holds a video: mp4, webm, mkv, mov, avi, gif, ...
 
     Decoded by PyAV where it is installed, which turns frames as a phone's mark of rotation asks;
-    else by OpenCV.
+    else by OpenCV. A file that ends long before its header says gives a warning at its end.
+
+    Attributes:
+        cut_off: of such a file, once its end was met: how many frames it has, and how many the
+            header tells of; else ``None``.
     """
 
     def __init__(self, path: Path, range_: FrameRange) -> None:
         self.path = path
-        available, fps = (_probe_av if av is not None else _probe_cv2)(path)
-        super().__init__(path.stem, range_, available=available, fps=fps)
+        self.cut_off: tuple[int, int] | None = None
+        self._available, fps = (_probe_av if av is not None else _probe_cv2)(path)
+        super().__init__(path.stem, range_, available=self._available, fps=fps)
 
     def _read(self, start: int, end: int | None, every: int) -> Images:
-        return (_read_av if av is not None else _read_cv2)(self.path, start, end, every)
+        read = _read_av if av is not None else _read_cv2
+        came = yield from read(self.path, start, end, every)
+        if came is None or self._available is None:
+            return
+        wanted = self._available if end is None else min(end, self._available)
+        # headers may be off by a frame, and by a few in a long video
+        if wanted - came > max(1, _HEADER_SLACK * wanted):
+            self.cut_off = came, self._available
+            warnings.warn(
+                f'{self.path}: ends after {came} frames, but its header tells of '
+                f'{self._available}; was it copied or downloaded completely?',
+                stacklevel=2,
+            )
 
     def identity(self) -> str:
         """Path, size and time of the file."""
@@ -324,7 +346,12 @@ def open_source(
 def _open_path(path: Path, range_: FrameRange) -> FrameSource:
     if path.is_dir():
         files = sorted(
-            (file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES),
+            # names with a dot in front are not for people: macOS leaves ._1.jpg beside 1.jpg
+            (
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith('.')
+            ),
             key=lambda file: natural_key(file.name),
         )
         if not files:
@@ -372,13 +399,14 @@ def _open_av(path: Path) -> Any:
     return container
 
 
-def _read_av(path: Path, start: int, end: int | None, every: int) -> Images:
-    index = 0
+def _read_av(path: Path, start: int, end: int | None, every: int) -> CountedImages:
+    index, time = -1, None
     with _open_av(path) as container:
         try:
             for index, frame in enumerate(container.decode(video=0)):
                 if end is not None and index >= end:
-                    return
+                    return None
+                time = frame.time
                 if index < start or (index - start) % every:
                     continue
                 image = frame.to_ndarray(format='bgr24')
@@ -386,9 +414,32 @@ def _read_av(path: Path, start: int, end: int | None, every: int) -> Images:
                 yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
         except av.FFmpegError as error:
             raise FrameError(
-                f'{path}: decoding broke off behind frame {index} ({error}); the file is damaged '
-                'or cut off; stop before it with end, or convert the file'
+                f'{path}: decoding broke off behind frame {max(index, 0)} ({error}); the file is '
+                'damaged or cut off; stop before it with end, or convert the file'
             ) from error
+        return None if _is_at_end(container, time) else index + 1
+
+
+def _is_at_end(container: Any, time: float | None) -> bool:
+    """Whether a frame at this time is the last, though the header may tell of more frames.
+
+    It may where their number is an estimate (frames are of different lengths), and in mp4 and mov
+    where a list of cuts hides some. Elsewhere the number is better than the length, which FFmpeg
+    estimates for a file that is cut off.
+    """
+    stream = container.streams.video[0]
+    hides = stream.frames == 0 or 'mov' in container.format.name
+    if not hides or time is None:
+        return False
+    length = stream.duration * stream.time_base if stream.duration else None
+    if length is None and container.duration:
+        length = container.duration / av.time_base
+    begin = (stream.start_time or 0) * stream.time_base
+    if length is None:
+        return False
+    slack = (_HEADER_SLACK if stream.duration else _LENGTH_SLACK) * length
+    one_frame = 1 / stream.average_rate if stream.average_rate else 0
+    return time - begin + one_frame >= length - slack
 
 
 def _probe_cv2(path: Path) -> tuple[int | None, float | None]:
@@ -410,13 +461,14 @@ def _open_cv2(path: Path) -> cv2.VideoCapture:
     return capture
 
 
-def _read_cv2(path: Path, start: int, end: int | None, every: int) -> Images:
+def _read_cv2(path: Path, start: int, end: int | None, every: int) -> CountedImages:
     capture = _open_cv2(path)
     try:
         for index in itertools.count() if end is None else range(end):
             if not capture.grab():
-                return
+                return index
             if index >= start and (index - start) % every == 0:
                 yield capture.retrieve()[1]
+        return None
     finally:
         capture.release()

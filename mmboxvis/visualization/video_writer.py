@@ -47,7 +47,7 @@ def write_video(path: StrPath, frames: Iterable[np.ndarray], fps: float = 8) -> 
     Raises:
         ValueError: unknown suffix, no frame, ``fps`` not positive, or a frame of another shape or
             dtype than the first.
-        OSError: no encoder could be opened.
+        OSError: no encoder could be opened, or it does not take frames of this size.
     """
     path = Path(path)
     if path.suffix.lower() not in ('.mp4', '.gif'):
@@ -63,7 +63,13 @@ def write_video(path: StrPath, frames: Iterable[np.ndarray], fps: float = 8) -> 
         if path.suffix.lower() == '.gif':
             _write_gif(temporary, checked, fps)
         elif av is not None and (encoder := _encoder()) is not None:
-            _write_h264(temporary, checked, fps, encoder)
+            try:
+                _write_h264(temporary, checked, fps, encoder)
+            except av.FFmpegError as error:
+                height, width = first.shape[:2]
+                raise OSError(
+                    f'{path}: {encoder} cannot encode frames of {width}x{height} pixels: {error}'
+                ) from error
         else:
             warnings.warn(
                 f'{path}: written as MPEG-4 Part 2, which browsers do not play; '

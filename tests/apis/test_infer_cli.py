@@ -88,6 +88,26 @@ def test_video(tool: ModuleType, files: Path, tmp_path: Path, capsys: Any) -> No
     assert 'frames/s' in printed
 
 
+def test_cut_off_movie(tool: ModuleType, files: Path, tmp_path: Path, capsys: Any) -> None:
+    """Is processed as far as it goes, and it is said how far that is."""
+    path, cut = tmp_path / 'whole.mp4', tmp_path / 'cut.mp4'
+    with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
+        stream = container.add_stream('mpeg4', rate=5)
+        stream.width, stream.height, stream.pix_fmt = 90, 60, 'yuv420p'
+        for frame in make_video(NUM_FRAMES, (60, 90)):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='bgr24')))
+        container.mux(stream.encode(None))
+    content = path.read_bytes()
+    cut.write_bytes(content[: len(content) * 6 // 10])
+    command = [str(cut), *arguments(files, '', tmp_path / 'out', '--no-video')[1:]]
+    with pytest.warns(UserWarning, match=rf'cut\.mp4: ends after \d+ .* tells of {NUM_FRAMES}'):
+        tool.main(command)
+    (video,) = json.loads((tmp_path / 'out/video.json').read_text())['videos']
+    assert video['length'] == video['source_frames'] < NUM_FRAMES
+    assert video['source_frames_in_header'] == NUM_FRAMES
+    assert 'ends before its header says' in capsys.readouterr().out
+
+
 def test_folder_and_options(tool: ModuleType, files: Path, tmp_path: Path) -> None:
     options = ['--start', '1', '--end', '7', '--every', '2', '--max-side', '45', '--no-video']
     tool.main(arguments(files, 'frames', tmp_path, *options))
@@ -201,6 +221,21 @@ class TestErrors:
 
     def test_no_video(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
         self.expect(tool, arguments(files, 'c.py', tmp_path), 'cannot be opened as a video')
+
+    def test_no_overlay_can_be_written(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
+        """Of a strip that is enlarged beyond what H.264 knows; the results are there."""
+        (tmp_path / 'strip').mkdir()
+        for t, frame in enumerate(make_video(3, (3, 301))):
+            cv2.imwrite(str(tmp_path / f'strip/{t}.png'), frame)
+        out = tmp_path / 'out'
+        command = [str(tmp_path / 'strip'), *arguments(files, '', out)[1:]]
+        self.expect(
+            tool, command, r'no overlay: .*/overlay\.mp4: .*cannot encode frames of 25886x258'
+        )
+        assert len(json.loads((out / 'video.json').read_text())['videos']) == 1
+        assert (out / 'results.json').is_file()
+        tool.main([*command, '--no-video'])
+        assert {path.name for path in out.iterdir()} == {'results.json', 'video.json'}
 
     def test_no_frame_left(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
         command = arguments(files, 'v.mp4', tmp_path, '--start', '99')

@@ -4,6 +4,7 @@ import itertools
 import struct
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,15 +43,17 @@ def write_folder(folder: Path) -> Path:
     for t, frame in enumerate(make_frames()):
         cv2.imwrite(str(folder / f'{t}.png'), frame)  # 10.png must come behind 9.png
     (folder / 'notes.txt').write_text('not a frame')
+    (folder / '._0.png').write_text('what macOS knows of the frame')
     return folder
 
 
-def write_webm(path: Path) -> Path:
-    with av.open(str(path), 'w') as container:
-        stream = container.add_stream('libvpx', rate=10)
+def write_movie(path: Path, codec: str, frames: list[np.ndarray]) -> Path:
+    options = {'movflags': 'faststart'} if path.suffix == '.mp4' else {}
+    with av.open(str(path), 'w', options=options) as container:
+        stream = container.add_stream(codec, rate=10)
         stream.height, stream.width = SIZE
         stream.pix_fmt = 'yuv420p'
-        for frame in make_frames():
+        for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format='bgr24')))
         container.mux(stream.encode(None))
     return path
@@ -62,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_folder(base / 'frames')
     write_video(base / 'v.mp4', make_frames(), fps=10)
     write_video(base / 'v.gif', make_frames(), fps=10)
-    write_webm(base / 'v.webm')
+    write_movie(base / 'v.webm', 'libvpx', make_frames())
     return base
 
 
@@ -158,6 +161,51 @@ class TestVideoFile:
         other = next(open_source(turned).frames())
         assert other.shape == (64, 48, 3)
         assert np.abs(ours.astype(int) - other).mean() < 3
+
+    @pytest.mark.parametrize(('suffix', 'codec'), [('mp4', 'mpeg4'), ('webm', 'libvpx')])
+    @pytest.mark.parametrize('with_av', [True, False])
+    def test_cut_off(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        with_av: bool,
+        suffix: str,
+        codec: str,
+    ) -> None:
+        whole, cut = tmp_path / f'whole.{suffix}', tmp_path / f'cut.{suffix}'
+        noise = list(np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), np.uint8))
+        content = write_movie(whole, codec, noise).read_bytes()
+        cut.write_bytes(content[: len(content) * 6 // 10])
+        if not with_av:
+            monkeypatch.setattr(sources, 'av', None)
+        source = open_source(cut)
+        with pytest.warns(UserWarning, match=rf'cut\.{suffix}: ends after \d+ .* tells of 40;'):
+            came = len(list(source.frames()))
+        assert 0 < came < 30
+        assert source.cut_off == (came, 40)  # type: ignore[attr-defined]
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            for quiet in (open_source(whole), open_source(cut, FrameRange(end=came))):
+                assert list(quiet.frames())
+                assert quiet.cut_off is None  # type: ignore[attr-defined]
+
+    def test_frames_that_a_list_of_cuts_hides_are_not_missed(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        path = tmp_path / 'cuts.mp4'
+        with av.open(str(folder / 'v.mp4')) as old, av.open(str(path), 'w') as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            for packet in old.demux(video=0):
+                if packet.dts is not None:
+                    packet.pts -= round(0.5 / packet.time_base)
+                    packet.dts -= round(0.5 / packet.time_base)
+                    packet.stream = stream
+                    new.mux(packet)
+        source = open_source(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            frames = list(source.frames())
+        assert len(frames) < NUM_FRAMES == source.num_frames
 
     def test_identity(self, folder: Path, tmp_path: Path) -> None:
         path = tmp_path / 'v.gif'

@@ -103,6 +103,12 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_size_that_the_encoder_refuses(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r'a\.mp4: lib.*264 cannot encode frames of 20000x8 pixels'):
+        write_video(tmp_path / 'a.mp4', frames(2, (8, 20000)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_frames_are_taken_one_at_a_time(tmp_path: Path) -> None:
     made: list[weakref.ref] = []
     most = 0
