@@ -13,13 +13,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
 
+import numpy as np
 from pycocotools import mask as mask_utils
 
 from mmboxvis.files import StrPath, whole_files
+from mmboxvis.run_lengths import run_totals
 from mmboxvis.version import __version__
 
 from .bvisd import bvisd_categories, merge_into_bvisd, split_training_json
 from .categories import BVISD_CLASSES, Source, category_names, match_categories, to_bvisd
+from .checking.masks import MaskChecker
+from .checking.problems import Level
 from .json_stream import (
     AnnotationFile,
     JsonStream,
@@ -193,8 +197,9 @@ class _VideoSet:
         names = category_names(source)
         by_id = {video['id']: video for video in videos}
         empty = Counter(empty=0)
+        _check_masks(path, loaded['annotations'], by_id)
         annotations = [
-            _tidy_track(annotation, official, by_id[annotation['video_id']], empty, path)
+            _tidy_track(annotation, official, by_id[annotation['video_id']], empty)
             for annotation in loaded['annotations']
         ]
         content = dict(
@@ -248,7 +253,6 @@ def _tidy_track(
     official: Mapping[int, int],
     video: Mapping[str, Any],
     count: Counter[str],
-    path: StrPath,
 ) -> dict[str, Any]:
     """A track with official category id, null for boxes without area, and short masks."""
     boxes = [
@@ -263,27 +267,46 @@ def _tidy_track(
         bboxes=boxes,
     )
     if annotation.get('segmentations') is not None:
-        where = f'{path}: video {video["id"]}, annotation {annotation["id"]}'
-        tidy['segmentations'] = [
-            _compress(mask, video, f'{where}, frame {frame}')
-            for frame, mask in enumerate(annotation['segmentations'])
-        ]
+        size = video['height'], video['width']
+        tidy['segmentations'] = [_compress(mask, size) for mask in annotation['segmentations']]
     return tidy
 
 
-def _compress(mask: Any, video: Mapping[str, Any], where: str) -> Any:
+def _check_masks(
+    path: StrPath, annotations: Iterable[Mapping[str, Any]], videos: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Refuses masks that the checker of annotation files refuses.
+
+    Raises:
+        AnnotationError: at the first one.
+    """
+
+    def refuse(level: Level, what: str, **where: Any) -> None:
+        if level == 'error':
+            frame = f', frame {where["frame"]}' if 'frame' in where else ''
+            raise AnnotationError(
+                f'{path}: video {where["video"]}, annotation {where["annotation"]}{frame}, field '
+                f'{where["field"]}: {what}'
+            )
+
+    checker = MaskChecker(refuse, needed=True, totals=_mask_totals)
+    for annotation in annotations:
+        if annotation.get('segmentations') is not None:
+            checker.add(annotation, videos[annotation['video_id']])
+            checker.finish()
+
+
+def _mask_totals(strings: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    totals = run_totals(strings)
+    return totals.intact, totals.pixels
+
+
+def _compress(mask: Any, size: tuple[int, int]) -> Any:
     """A list of runs as the string that takes a tenth of the memory; others as they are."""
-    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), list):
+    if not isinstance(mask, dict) or not isinstance(mask['counts'], list):
         return mask
-    size = [video['height'], video['width']]
-    runs = mask['counts']
-    if list(mask.get('size', [])) != size or sum(runs) != size[0] * size[1]:
-        raise AnnotationError(
-            f'{where}, field segmentations: runs cover {sum(runs)} pixels of {mask.get("size")}, '
-            f'but the video has (height, width) {size}'
-        )
     encoded = mask_utils.frPyObjects(mask, *size)
-    return dict(size=size, counts=encoded['counts'].decode('ascii'))
+    return dict(size=list(size), counts=encoded['counts'].decode('ascii'))
 
 
 def _without_masks(annotation: Any) -> Any:

@@ -229,8 +229,33 @@ def test_broken_runs(tmp_path, files):
         content['annotations'][4]['segmentations'][0] = dict(size=[40, 60], counts=[7])
 
     rewrite(files['ovis'], change)
-    with pytest.raises(AnnotationError, match=r'annotation 5, frame 0.*runs cover 7 pixels'):
+    with pytest.raises(AnnotationError, match=r'annotation 5, frame 0.*covers 7 of 2400 pixels'):
         build(tmp_path, files, masks='all')
+
+
+@pytest.mark.parametrize(
+    ('masks', 'message'),
+    [
+        (5, 'expected a list of 3 frames, got 5'),
+        ([None], 'expected a list of 3 frames, got 1 entries'),
+        ([5, None, None], 'frame 0, .*expected null, a run-length'),
+        ([None, dict(size=[40, 60], counts=['x']), None], 'frame 1, .*whole numbers of pixels'),
+        ([dict(size=[40, 60], counts='oo'), None, None], 'frame 0, .*broken or cut off'),
+        ([[[1, 1, 2, 2]], None, None], 'frame 0, .*three corners'),
+    ],
+)
+def test_broken_masks(tmp_path, files, masks, message):
+    """Are refused where they are kept, and no matter where they are not."""
+
+    def change(content):
+        content['annotations'][4]['segmentations'] = masks
+
+    rewrite(files['ytvis21'], change)
+    where = rf'ytvis21\.json: video 5, annotation 5, .*{message}'
+    for kept in ('valid', 'all'):
+        with pytest.raises(AnnotationError, match=where):
+            build(tmp_path, files, masks=kept)
+    build(tmp_path, files)
 
 
 @pytest.mark.parametrize('name', ['Vehical', 'Vehicle', 'vehicle'])
