@@ -27,11 +27,17 @@ class OutsideError(ValueError):
     """A name from a file leads out of the folder it is relative to."""
 
 
+def shown(value: object) -> str:
+    """A value for a message, cut if long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
+
+
 def name_fault(name: str) -> str | None:
     """What keeps a relative path from an untrusted file from being used, if anything.
 
     Absolute paths, ``..``, drive letters, backslashes and control characters are faults: they
-    lead out of the folder here or on another system.
+    lead out of the folder here or on another system. So is what no file can be called.
     """
     if not name or any(ord(character) < 32 for character in name):
         return 'is empty or has control characters in it'
@@ -39,7 +45,13 @@ def name_fault(name: str) -> str | None:
         return 'is a path of Windows; write / between folders, relative to the image folder'
     if name.startswith('/') or '..' in name.split('/'):
         return 'leads out of the image folder; write it relative to that folder, without ..'
-    if any(len(part.encode('utf-8', 'surrogateescape')) > 255 for part in name.split('/')):
+    try:
+        parts = [part.encode('utf-8', 'surrogateescape') for part in name.split('/')]
+    except UnicodeEncodeError:
+        return (
+            'holds half a character (a lone surrogate), which no name of a file can; write it anew'
+        )
+    if any(len(part) > 255 for part in parts):
         return 'is too long for the name of a file'
     return None
 

@@ -158,6 +158,8 @@ class _Text:
                 if not self._more():
                     self.fail(error.msg, error.pos)
                 continue
+            except ValueError as error:  # a number of thousands of digits
+                self.fail(str(error))
             except RecursionError:
                 self.fail('nested too deeply')
             # a number may go on after the end of what has been read: 1 of 1.5, or 1 of 1e+5

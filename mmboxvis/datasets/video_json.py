@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeGuard
 
 import numpy as np
 
-from mmboxvis.files import AnnotationError, name_fault
+from mmboxvis.files import AnnotationError, name_fault, shown
 
 BoxSource = Literal['box', 'mask']
 EmptyBoxes = Literal['error', 'absent']
@@ -151,7 +151,7 @@ class VideoJsonReader:
             where = f'categories[{index}]'
             key, name = self._id(category, 'id', where), self._get(category, 'name', where)
             if not isinstance(name, str):
-                self.fail(where, f"'name' must be text, got {name!r}")
+                self.fail(where, f"'name' must be text, got {shown(name)}")
             if key in found or name in found.values():
                 self.fail(
                     where,
@@ -217,7 +217,7 @@ class VideoJsonReader:
                 self.fail(where, f'category_id {category} is not among the categories')
             crowd = annotation.get('iscrowd', 0)
             if crowd not in (0, 1, None):
-                self.fail(where, f"'iscrowd' must be 0 or 1, got {crowd!r}")
+                self.fail(where, f"'iscrowd' must be 0 or 1, got {shown(crowd)}")
             label = None if crowd else label_of[category]
             tracks.append(self._track(annotation, video, label))
         boxes, valid = self._boxes(tracks)
@@ -335,7 +335,7 @@ class VideoJsonReader:
                 continue
             place = f'{track.where}, frame {frame}, field bboxes'
             is_list = isinstance(box, (list, tuple)) and len(box) == 4
-            if not is_list or not all(map(_is_coordinate, box)):
+            if not is_list or not all(map(is_coordinate, box)):
                 self.fail(place, f'expected [x, y, w, h] in pixels or null, got {shown(box)}')
             if box[2] < 0 or box[3] < 0:
                 self.fail(place, f'width and height must be positive, got {box}')
@@ -377,10 +377,12 @@ class VideoJsonReader:
                 self.fail(where, f"'file_names'[{frame}]: {shown(name)} {fault}")
         if len(set(names)) != len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            self.fail(where, f"'file_names' lists {twice!r} twice; each frame once, in order")
+            self.fail(where, f"'file_names' lists {shown(twice)} twice; each frame once, in order")
         length = video.get('length', len(names))
         if length != len(names):
-            self.fail(where, f"'length' is {length}, but 'file_names' has {len(names)} entries")
+            self.fail(
+                where, f"'length' is {shown(length)}, but 'file_names' has {len(names)} entries"
+            )
         return list(names)
 
     def _side(self, video: Mapping[str, Any], name: str, where: str) -> int | None:
@@ -445,12 +447,7 @@ class VideoJsonReader:
             warnings.warn(f'{self.path}: {"; ".join(told)}', stacklevel=4)
 
 
-def shown(value: object) -> str:
-    """A value for a message, cut if long."""
-    text = repr(value)
-    return text if len(text) <= 80 else f'{text[:80]}...'
-
-
-def _is_coordinate(value: object) -> bool:
+def is_coordinate(value: object) -> TypeGuard[int | float]:
+    """Whether a value is a number that can stand in a box."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and -_MAX_NUMBER <= value <= _MAX_NUMBER  # type: ignore[operator]

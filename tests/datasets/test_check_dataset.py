@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmboxvis.datasets import BoxVideo
 from mmboxvis.datasets.checking import (
     CheckReport,
     check_dataset,
@@ -130,7 +131,8 @@ FAULTS: dict[str, tuple[Any, dict[str, Any]]] = {
     'frames_null': (video(file_names=None), dict(field='file_names')),
     'length': (video(length=4), dict(field='length', video=1, name='walk', fixable=True)),
     'height': (video(height=-4), dict(field='height')),
-    'width': (video(width='wide'), dict(field='width')),
+    'width': (video(width='wide'), dict(field='width', fixable=False)),
+    'width_text': (video(width='60'), dict(field='width', video=1, fixable=True)),
     'video_id_text': (video(id='1'), dict(field='id', fixable=True)),
     'video_id_twice': (video(id=2), dict(video=2)),
     'video_null': (lambda c: c['videos'].append(None), dict(entry='videos[2]')),
@@ -261,7 +263,11 @@ def test_many_annotations_in_several_batches(tiny_json, write_json, monkeypatch)
     assert report.counts['objects'] == 45
 
 
-@pytest.mark.parametrize('text', ['', '{"videos": [', '[]', 'no json', '{"videos": [1,]}'])
+@pytest.mark.parametrize(
+    'text',
+    ['', '{"videos": [', '[]', 'no json', '{"videos": [1,]}', '{"videos": [' + '9' * 5000 + ']}'],
+    ids=range(6),
+)
 def test_no_json(write_json, text):
     report = check_dataset(write_json(text))
     assert len(report.errors) == 1 and 'not valid json' in str(report.errors[0])
@@ -297,6 +303,52 @@ def test_classes(tiny_json, write_json):
     path = write_json(tiny_json)
     (error,) = check_dataset(path, classes=['person', 'dogs']).errors
     assert "did you mean 'dogs'" in error.what
+
+
+def crowds(content: dict[str, Any]) -> None:
+    for entry in content['annotations']:
+        entry['iscrowd'] = 1
+
+
+def outside(content: dict[str, Any]) -> None:
+    for entry in content['annotations']:
+        entry['bboxes'] = [box and [200, 3, 5, 5] for box in entry['bboxes']]
+
+
+@pytest.mark.parametrize(
+    ('change', 'what'),
+    [
+        (lambda c: c['categories'].append(dict(id=9, name='DOG')), 'must be unique (case aside)'),
+        (lambda c: c.update(annotations=[]), 'no video is left to train on'),
+        (crowds, 'no video is left to train on'),
+        (outside, 'no video is left to train on'),
+        (lambda c: c.update(videos=[], annotations=[]), 'there is no video'),
+    ],
+)
+def test_files_that_leave_nothing_to_train(tiny_json, write_json, tiny_images, change, what):
+    change(tiny_json)
+    path = write_json(tiny_json)
+    (error,) = check_dataset(path).errors
+    assert what in error.what
+    with pytest.raises(ValueError, match=r'no video is left|must be unique'):
+        BoxVideo(path, img_root=str(tiny_images))
+    # named classes may be those of several categories, and testing needs no boxes
+    if 'unique' in what:
+        assert check_dataset(path, classes=['dog', 'person']).errors == []
+    elif tiny_json['videos']:
+        assert check_dataset(path, need_annotations=False).errors == []
+
+
+def test_names_that_cannot_be_printed(tiny_json, write_json, capsys):
+    """Half characters (lone surrogates), and numbers without end."""
+    tiny_json['videos'][0].update(name='wa\ud800lk')
+    tiny_json['videos'][0]['file_names'][1] = 'walk/\ud800.png'
+    tiny_json['annotations'][2]['category_id'] = 10**400
+    assert tool().main([write_json(tiny_json)]) == 1
+    told = capsys.readouterr().out
+    assert r"video 1 (wa\ud800lk), field file_names: 'file_names'[1]: 'walk/\ud800.png'" in told
+    assert 'holds half a character' in told
+    assert max(map(len, told.splitlines())) < 400
 
 
 # ------------------------------------------------------------------ warnings
@@ -492,6 +544,44 @@ def test_fix_leaves_what_is_not_clear(tiny_json, write_json, tmp_path):
         assert same[0] == same[1]
     with pytest.raises(ValueError, match='needs another name'):
         fix_dataset(path, path)
+
+
+@pytest.mark.parametrize('value', [5, True, 'x', 10**401])
+@pytest.mark.parametrize('place', ['segmentations', 'box', 'width', 'id'])
+def test_fix_takes_whatever_there_is(tiny_json, write_json, tmp_path, place, value):
+    if place == 'segmentations':
+        annotation(bboxes=[None] * 5, segmentations=value)(tiny_json)
+    elif place == 'box':
+        box([1, 2, value, 4])(tiny_json)
+    elif place == 'width':
+        video(width=value)(tiny_json)
+    else:
+        annotation(id=value if value != 'x' else '9' * 5000)(tiny_json)
+    path, out = write_json(tiny_json), tmp_path / 'fixed.json'
+    errors = [str(error) for error in check_dataset(path).errors]
+    fix_dataset(path, out)
+    # what is no number stays, and no other box is cut to it
+    assert [str(error) for error in check_dataset(out).errors] == errors
+    fixed = json.loads(out.read_text())
+    if (place, value) != ('width', 5):
+        assert fixed['annotations'] == tiny_json['annotations']
+
+
+def test_fix_sizes_written_as_text(tiny_json, write_json, tmp_path):
+    video(width='60', height='0')(tiny_json)
+    path, out = write_json(tiny_json), tmp_path / 'fixed.json'
+    # what is written wrong is not said to be missing
+    found = [(p.level, p.field, p.fixable) for p in check_dataset(path).problems]
+    assert found == [('error', 'height', False), ('error', 'width', True)]
+    video(width='60', height='40')(tiny_json)
+    box([50, 3, 20, 20])(tiny_json)
+    path = write_json(tiny_json)
+    assert all(problem.fixable for problem in check_dataset(path).errors)
+    assert fix_dataset(path, out)['size written as text made a whole number'] == 2
+    assert check_dataset(out).problems == []
+    fixed = json.loads(out.read_text())
+    assert (fixed['videos'][0]['width'], fixed['videos'][0]['height']) == (60, 40)
+    assert fixed['annotations'][0]['bboxes'][2] == [50, 3, 10, 20]
 
 
 @settings(

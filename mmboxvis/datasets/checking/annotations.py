@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from mmboxvis.files import shown
+
 from ..video_json import EmptyBoxes, clip_xywh
 from .heads import HeadChecker
 from .ids import can_fix_id, is_whole
@@ -39,6 +41,7 @@ class AnnotationChecker:
     _track_hashes: set[int] = field(default_factory=set, init=False)
     _annotated: set[int] = field(default_factory=set, init=False)
     _used_categories: set[int] = field(default_factory=set, init=False)
+    _can_train: bool = field(default=False, init=False)
 
     def check(self, batch: Sequence[Any], start: int) -> None:
         """Notes the faults of annotations that stand from ``start`` on in the file."""
@@ -46,7 +49,9 @@ class AnnotationChecker:
         for index, annotation in enumerate(batch, start):
             place = f'annotations[{index}]'
             if not isinstance(annotation, dict):
-                self.heads.note('error', f'expected an object, got {annotation!r}', entry=place)
+                self.heads.note(
+                    'error', f'expected an object, got {shown(annotation)}', entry=place
+                )
                 continue
             if self._knows_video(annotation):
                 readable.append((place, self._with_category(annotation, place)))
@@ -94,7 +99,7 @@ class AnnotationChecker:
             return annotation
         if key not in self.heads.broken_categories:  # those are noted where they stand
             self.heads.note(
-                'error', f'{key} is not among the categories', entry=place,
+                'error', f'{shown(key)} is not among the categories', entry=place,
                 annotation=annotation.get('id'), field='category_id', **self._video_of(annotation),
             )  # fmt: skip
         return dict(annotation, category_id=next(iter(self.heads.names)))
@@ -131,7 +136,7 @@ class AnnotationChecker:
             key: Any = annotation.get('video_id')
             if not self.heads.video_ids:
                 self.heads.note(
-                    'error', f'{key} is not among the videos', entry=place,
+                    'error', f'{shown(key)} is not among the videos', entry=place,
                     annotation=annotation.get('id'), field='video_id',
                 )  # fmt: skip
             return
@@ -145,7 +150,11 @@ class AnnotationChecker:
             value = annotation.get(column)
             if column == 'video_id' and isinstance(value, int):
                 # a broken video is noted where it stands
-                what = None if value in self.heads.video_ids else f'{value} is not among the videos'
+                what = (
+                    None
+                    if value in self.heads.video_ids
+                    else f'{shown(value)} is not among the videos'
+                )
             else:
                 what = self._refusal([dict(right, **{column: value})], [sized])
             if what is not None:
@@ -216,6 +225,9 @@ class AnnotationChecker:
         sizes = np.array([(video['width'], video['height']) for video in sized], np.float64)[owners]
         _, inside, cut = clip_xywh(xywh, sizes)
         empty = np.any(xywh[:, 2:] == 0, axis=1)
+        self._can_train |= any(
+            not annotations[owners[index]].get('iscrowd') for index in np.flatnonzero(inside)
+        )
         for index in np.flatnonzero(empty | cut | ~inside).tolist():
             annotation, frame, box = annotations[owners[index]], frames[index], boxes[index]
             width, height = (int(side) for side in sizes[index])
@@ -249,7 +261,7 @@ class AnnotationChecker:
             ):  # fmt: skip
                 value = annotation.get(column)
                 if value is not None and expected is not None and value != expected:
-                    what = f'is {value!r}, but that of the video is {expected}'
+                    what = f'is {shown(value)}, but that of the video is {expected}'
                     self.heads.note('warning', what, field=column, **where)
             for column in ('occlusion', 'areas'):
                 value = annotation.get(column)
@@ -263,9 +275,21 @@ class AnnotationChecker:
             self._track_hashes.add(track)
 
     def check_unused(self, need_annotations: bool) -> None:
-        """Notes videos and categories without annotations."""
+        """Notes videos and categories without annotations, and where nothing is left to use.
+
+        That is not said beside other errors, which may be the reason.
+        """
+        is_right = not any(problem.level == 'error' for problem in self.heads.problems)
+        if is_right and not self.heads.videos:
+            self.heads.note('error', 'there is no video', field='videos')
         if not need_annotations or 'annotations' in self.heads.file.missing:
             return
+        if is_right and self.heads.videos and not self._can_train:
+            what = (
+                'no video is left to train on: no annotation has a box inside its frame (those of '
+                'crowds do not count); a file for testing is checked with --test'
+            )
+            self.heads.note('error', what, field='annotations')
         for key, video in self.heads.videos.items():
             if key not in self._annotated:
                 what = 'has no annotation, so training leaves it out'

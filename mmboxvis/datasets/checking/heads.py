@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmboxvis.files import shown
+
 from ..categories import match_categories
 from ..json_stream import AnnotationFile
-from .ids import can_fix_id, repaired_key
+from .ids import can_fix_id, fixed_id, repaired_key
 from .probing import Prober, why_refused
 from .problems import Level, Problem
 
@@ -54,7 +56,10 @@ class HeadChecker:
             self.note('error', f'null, missing, or no list; {hint}', field=key)
 
     def check_categories(self, classes: Sequence[str] | None) -> None:
-        """Notes broken, repeated and unknown categories."""
+        """Notes broken, repeated and unknown categories.
+
+        Without ``classes`` a video set is trained on the file's own names, which must differ.
+        """
         for index, entry in enumerate(self.file.categories):
             place = f'categories[{index}]'
             what = why_refused(self.prober(categories=[entry]).categories)
@@ -68,17 +73,19 @@ class HeadChecker:
             key, name = entry['id'], entry['name']
             if not isinstance(name, str):
                 self.broken_categories.add(key)
-                self.note('error', f'expected text, got {name!r}', entry=place, field='name')
+                self.note('error', f'expected text, got {shown(name)}', entry=place, field='name')
                 continue
             for value, taken, column in ((key, self.names, 'id'), (name, self.names, 'name')):
                 if value in (taken if column == 'id' else taken.values()):
                     self.note(
-                        'error', f'{value!r} is used twice; must be unique', entry=place,
+                        'error', f'{shown(value)} is used twice; must be unique', entry=place,
                         field=column,
                     )  # fmt: skip
             self.names.setdefault(key, name)
         if not self.names and 'categories' not in self.file.missing:
             self.note('error', 'there is no usable category', field='categories')
+        if classes is None and self.file.layout == 'video':
+            classes = tuple(dict.fromkeys(self.names.values()))
         if classes is not None and self.names:
             try:
                 match_categories(
@@ -98,7 +105,7 @@ class HeadChecker:
                 self.note('error', 'video id is used twice; must be unique', **where)
                 continue
             for side in ('height', 'width'):
-                if video[side] is None:
+                if video[side] is None and entry.get(side) is None:
                     what = 'missing; it is taken from the first frame, and boxes are not checked'
                     self.note('warning', what, field=side, **where)
             self.videos[video['id']] = video
@@ -110,7 +117,7 @@ class HeadChecker:
             self.video_ids.add(entry['id'])
             return found[0]
         if not isinstance(entry, dict):
-            self.note('error', f'expected an object, got {entry!r}', entry=place)
+            self.note('error', f'expected an object, got {shown(entry)}', entry=place)
             return None
         name = entry.get('name')
         where: dict[str, Any] = dict(
@@ -130,7 +137,11 @@ class HeadChecker:
                 usable = trial
             elif not (column == 'length' and 'file_names' in bad):
                 bad.add(column)
-                fixable = column == 'length' or can_fix_id(entry.get(column))
+                repaired = dict(trial, **{column: fixed_id(entry.get(column))})
+                fixable = column == 'length' or (
+                    can_fix_id(entry.get(column))
+                    and why_refused(self.prober(videos=[repaired]).videos) is None
+                )
                 self.note('error', what, field=column, fixable=fixable, **where)
         self.video_ids.add(repaired_key(entry))
         if bad & {'id', 'file_names'}:

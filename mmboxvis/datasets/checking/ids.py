@@ -26,5 +26,6 @@ def fixed_id(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        return int(value)
+        # longer ones are no ids, and Python reads no text of thousands of digits
+        return int(value) if len(value.strip()) < 20 else value
     return value

@@ -37,16 +37,23 @@ class Problem:
     fixable: bool = False
 
     def __str__(self) -> str:
-        named = '' if self.name is None else f' ({self.name})'
+        named = '' if self.name is None else f' ({_cut(self.name)})'
         parts = [
             self.entry,
-            None if self.video is None else f'video {self.video}{named}',
+            None if self.video is None else f'video {_cut(self.video)}{named}',
             None if self.frame is None else f'frame {self.frame}',
-            None if self.annotation is None else f'annotation {self.annotation}',
+            None if self.annotation is None else f'annotation {_cut(self.annotation)}',
             None if self.field is None else f'field {self.field}',
         ]
         where = ', '.join(part for part in parts if part is not None)
-        return f'{self.level}: {where}: {self.what}' if where else f'{self.level}: {self.what}'
+        text = f'{self.level}: {where}: {self.what}' if where else f'{self.level}: {self.what}'
+        # half characters (lone surrogates), which cannot be printed, may be in a name
+        return text.encode('utf-8', 'backslashreplace').decode('utf-8')
+
+
+def _cut(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f'{text[:80]}...'
 
 
 @dataclass

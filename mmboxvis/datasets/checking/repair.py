@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from mmboxvis.files import StrPath
 
 from ..json_stream import JsonStream, OnBytes, without_gc, write_json_stream
-from ..video_json import BOX_SLACK
+from ..video_json import BOX_SLACK, is_coordinate
 from .ids import can_fix_id, fixed_id
 
 
@@ -22,8 +21,9 @@ def fix_dataset(path: StrPath, out: StrPath, *, on_bytes: OnBytes | None = None)
 
     Boxes are clipped to the frame; those without area, outside of it, or written as ``[]``
     become null (in COCO layout their annotation goes); annotations without any box or mask go;
-    ids written as text or as a float become whole numbers; annotation ids used twice are
-    numbered on; a wrong ``length`` of a video is counted anew. Everything else stays.
+    ids written as text or as a float become whole numbers, as do sizes of videos written as text;
+    annotation ids used twice are numbered on; a wrong ``length`` of a video is counted anew.
+    Everything else stays.
 
     Args:
         path: the file; it is not changed.
@@ -83,10 +83,16 @@ class _Fixer:
         if isinstance(names, list) and length is not None and length != len(names):
             fixed['length'] = len(names)
             self.count['length of a video counted anew'] += 1
+        if key != 'categories':
+            for side in ('width', 'height'):
+                value = fixed.get(side)
+                if isinstance(value, str) and can_fix_id(value):
+                    fixed[side] = fixed_id(value)
+                    self.count['size written as text made a whole number'] += 1
         if key != 'categories' and isinstance(fixed.get('id'), int):
-            sides = tuple(fixed.get(side) for side in ('width', 'height'))
-            if _all_finite(sides):
-                self._sizes[fixed['id']] = sides  # type: ignore[assignment]
+            width, height = fixed.get('width'), fixed.get('height')
+            if is_coordinate(width) and is_coordinate(height) and width > 0 and height > 0:
+                self._sizes[fixed['id']] = width, height
         return fixed
 
     def annotations(self, stream: JsonStream) -> Iterator[Any]:
@@ -114,7 +120,8 @@ class _Fixer:
         owner = fixed.get('image_id' if alone else 'video_id')
         size = self._sizes.get(owner) if isinstance(owner, int) else None
         boxes = [self._box(box, size) for box in boxes]
-        has_masks = any(fixed.get('segmentations') or [])
+        masks = fixed.get('segmentations')
+        has_masks = any(masks) if isinstance(masks, list) else bool(masks)
         if all(box is None for box in boxes) and (alone or not has_masks):
             self.count['annotation without any box left out'] += 1
             return None
@@ -124,7 +131,7 @@ class _Fixer:
         if box == []:
             self.count['box [] replaced by null'] += 1
             return None
-        if not isinstance(box, list) or len(box) != 4 or not _all_finite(box):
+        if not isinstance(box, list) or len(box) != 4 or not all(map(is_coordinate, box)):
             return box
         if box[2] < 0 or box[3] < 0:
             return box
@@ -151,7 +158,3 @@ class _Fixer:
                 fixed[column] = fixed_id(fixed[column])
                 self.count['id written as text or float made a whole number'] += 1
         return fixed
-
-
-def _all_finite(values: Sequence[Any]) -> bool:
-    return all(isinstance(v, int | float) and math.isfinite(v) for v in values)

@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mmboxvis.files import shown
+
 from .rle import run_totals
 
 Source = str | os.PathLike
@@ -150,11 +152,11 @@ def _read_video(entry: Any, where: str) -> VideoInfo:
         raise ValueError(f"{where}: field 'file_names' must be a list, got {type(files).__name__}")
     length = entry.get('length', len(entry.get('file_names') or ()))
     if not is_int(entry['id']):
-        raise ValueError(f"{where}: field 'id' must be a whole number, got {entry['id']!r}")
+        raise ValueError(f"{where}: field 'id' must be a whole number, got {shown(entry['id'])}")
     for field, value in dict(height=entry['height'], width=entry['width'], length=length).items():
         if not is_int(value) or not 1 <= value < 2**31:
             raise ValueError(
-                f'{where}: field {field!r} must be a positive whole number, got {value!r}'
+                f'{where}: field {field!r} must be a positive whole number, got {shown(value)}'
             )
     name = str(entry.get('name') or Path(str(files[0])).parent)
     name = name if name != '.' else str(entry['id'])
@@ -173,7 +175,7 @@ def read_videos(entries: Any, source: str = 'videos') -> dict[int, VideoInfo]:
     for index, entry in enumerate(entries):
         video = _read_video(entry, f'{source}: videos[{index}]')
         if video.id in videos:
-            raise ValueError(f'{source}: videos[{index}]: id {video.id} is taken already')
+            raise ValueError(f'{source}: videos[{index}]: id {shown(video.id)} is taken already')
         videos[video.id] = video
     return dict(sorted(videos.items()))
 
@@ -206,7 +208,7 @@ def read_ground_truth(gt: Source | Mapping[str, Any] | GroundTruth) -> GroundTru
         _require(entry, ('id', 'name'), where)
         if not is_int(entry['id']) or entry['id'] in categories:
             raise ValueError(
-                f"{where}: 'id' must be a whole number of its own, got {entry['id']!r}"
+                f"{where}: 'id' must be a whole number of its own, got {shown(entry['id'])}"
             )
         categories[int(entry['id'])] = str(entry['name'])
     annotations = data.get('annotations')
@@ -249,30 +251,30 @@ def _head_problem(
             return f'field {field!r} is missing, found {", ".join(map(str, entry))}'
     for field in ('video_id', 'category_id'):
         if not is_int(entry[field]):
-            return f'field {field!r}: expected a whole number, got {entry[field]!r}'
+            return f'field {field!r}: expected a whole number, got {shown(entry[field])}'
     video_id, category_id, score = entry['video_id'], entry['category_id'], entry['score']
     if video_id not in videos:
         return (
-            f"field 'video_id': {video_id} is no video of the ground truth, which has "
+            f"field 'video_id': {shown(int(video_id))} is no video of the ground truth, which has "
             f'{_shown_ids(videos)}'
         )
     if categories is not None and category_id not in categories:
         return (
-            f"field 'category_id': {category_id} is no category of the ground truth, which has "
-            f'{_shown_ids(categories)}'
+            f"field 'category_id': {shown(int(category_id))} is no category of the ground truth, "
+            f'which has {_shown_ids(categories)}'
         )
     if categories is None and category_id < 1:
-        return f"field 'category_id': {category_id!r}, ids start at 1"
+        return f"field 'category_id': {shown(category_id)}, ids start at 1"
     if not is_finite(score):
-        return f"field 'score': expected a finite number, got {score!r}"
+        return f"field 'score': expected a finite number, got {shown(score)}"
     return None
 
 
 def _shown_ids(ids: Collection[int], limit: int = 10) -> str:
     known = sorted(ids)
     if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
-        return f'{known[0]} to {known[-1]}'
-    return ', '.join(map(str, known[:limit])) + (', ...' if len(known) > limit else '')
+        return f'{shown(known[0])} to {shown(known[-1])}'
+    return ', '.join(map(shown, known[:limit])) + (', ...' if len(known) > limit else '')
 
 
 def frame_list_problem(frames: Any, video: VideoInfo) -> str | None:
@@ -308,7 +310,7 @@ def mask_problem(mask: Any, video: VideoInfo) -> str | None:
     size = mask['size']
     if not isinstance(size, list | tuple) or tuple(size) != video.size:
         return (
-            f"field 'size': {size!r}, but video {video.id} ({video.name}) has frames of "
+            f"field 'size': {shown(size)}, but video {video.id} ({video.name}) has frames of "
             f'{list(video.size)} (height, width)'
         )
     return None
@@ -317,9 +319,9 @@ def mask_problem(mask: Any, video: VideoInfo) -> str | None:
 def box_problem(box: Any) -> str | None:
     """What is wrong with one frame's box."""
     if not isinstance(box, list | tuple) or len(box) != 4 or not all(map(is_finite, box)):
-        return f'expected null or four finite numbers x, y, width, height, got {box!r}'
+        return f'expected null or four finite numbers x, y, width, height, got {shown(box)}'
     if min(box[2:]) < 0:
-        return f'width and height must not be negative, got {box!r}'
+        return f'width and height must not be negative, got {shown(box)}'
     return None
 
 

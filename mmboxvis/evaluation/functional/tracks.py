@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from pycocotools import mask as mask_api
 
+from mmboxvis.files import shown
+
 from .layout import (
     Entry,
     GroundTruth,
@@ -194,7 +196,7 @@ def _truth_shapes(
     for field, known in (('video_id', truth.videos), ('category_id', truth.categories)):
         value = annotation.get(field)
         if not is_int(value) or value not in known:
-            raise ValueError(f"{where}: field {field!r}: {value!r} is not among the file's")
+            raise ValueError(f"{where}: field {field!r}: {shown(value)} is not among the file's")
     video = truth.videos[annotation['video_id']]
     masks_alone = not _has_any(annotation, 'bboxes') and annotation.get('segmentations') is not None
     if iou_type == 'segm' or masks_alone:
@@ -214,13 +216,16 @@ def _truth_area(
         raise ValueError(f"{where}: field 'areas': {problem}")
     for frame, area in enumerate(areas):
         if area is not None and not is_finite(area):
-            raise ValueError(f'{where}: areas[{frame}]: expected null or a number, got {area!r}')
+            raise ValueError(
+                f'{where}: areas[{frame}]: expected null or a number, got {shown(area)}'
+            )
     return _mean_positive(np.array([area or 0 for area in areas], dtype=np.float64))
 
 
 def _truth_track(annotation: Entry, where: str, video: VideoInfo, shapes: Shapes) -> Track:
     if annotation.get('iscrowd') not in (None, 0, 1):
-        raise ValueError(f"{where}: field 'iscrowd' must be 0 or 1, got {annotation['iscrowd']!r}")
+        crowd = shown(annotation['iscrowd'])
+        raise ValueError(f"{where}: field 'iscrowd' must be 0 or 1, got {crowd}")
     occlusion = math.nan
     if annotation.get('occlusion') is not None:
         problem = frame_list_problem(annotation['occlusion'], video)
