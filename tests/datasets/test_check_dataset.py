@@ -546,7 +546,7 @@ def test_fix_leaves_what_is_not_clear(tiny_json, write_json, tmp_path):
         fix_dataset(path, path)
 
 
-@pytest.mark.parametrize('value', [5, True, 'x', 10**401])
+@pytest.mark.parametrize('value', [5, True, 'x', 10**401], ids=['number', 'true', 'text', 'huge'])
 @pytest.mark.parametrize('place', ['segmentations', 'box', 'width', 'id'])
 def test_fix_takes_whatever_there_is(tiny_json, write_json, tmp_path, place, value):
     if place == 'segmentations':

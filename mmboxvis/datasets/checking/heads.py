@@ -84,15 +84,17 @@ class HeadChecker:
             self.names.setdefault(key, name)
         if not self.names and 'categories' not in self.file.missing:
             self.note('error', 'there is no usable category', field='categories')
+        hint = ''
         if classes is None and self.file.layout == 'video':
             classes = tuple(dict.fromkeys(self.names.values()))
+            hint = '; rename one, or name the classes to train (--classes, in a config classes=)'
         if classes is not None and self.names:
             try:
                 match_categories(
                     self.names, classes, category_map={}, unknown='error', where='categories'
                 )
             except ValueError as error:
-                self.note('error', str(error), field='categories')
+                self.note('error', f'{error}{hint}', field='categories')
 
     def check_videos(self) -> None:
         """Notes broken and repeated videos."""
