@@ -203,7 +203,10 @@ def _read_mask(
         place.fail('has no segmentation; read without --keep-masks to have the boxes alone')
     if height is None or width is None:
         place.fail('the size of the frames is not known; give it with --size')
-    return read_mask(entry['segmentation'], (height, width), place.at('segmentation'))
+    mask = entry['segmentation']
+    if mask == []:  # a box for which there is no mask, among polygons
+        mask = dict(size=[height, width], counts=[height * width])
+    return read_mask(mask, (height, width), place.at('segmentation'))
 
 
 def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:

@@ -232,6 +232,12 @@ def test_masks_of_parts_are_joined(read, write):
     with pytest.raises(AnnotationError, match='size of the frames is not known; give it with --s'):
         read('coco', write('set.json', content), keep_masks=True)
     assert read('coco', write('b.json', content), keep_masks=True, size=(30, 20)).videos
+    # a box for which there is no mask
+    content['annotations'][0]['segmentation'] = []
+    path = write('c.json', content)
+    (track,) = read('coco', path, keep_masks=True, size=(30, 20)).videos[0].tracks
+    assert np.array_equal(mask_utils.decode(track.masks[0]), other)
+    assert track.boxes == {0: (1, 2, 24, 10)}
     content['annotations'][0].pop('segmentation')
     with pytest.raises(AnnotationError, match=r'annotations\[0\]: has no segmentation'):
         read('coco', write('set.json', content), keep_masks=True, size=(30, 20))
