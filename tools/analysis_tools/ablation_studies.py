@@ -299,6 +299,18 @@ STUDIES = {
             Row('2 + 5, all', _pairs(7), paper=_paper(43.0, 26.9)),
         ),
     ),
+    'shift': Study(
+        'What following the centre of the box is worth, by the weight of the pairs',
+        'still < following on fast videos; each row against the one before',
+        tuple(
+            Row(f'{name}, weight {weight}', {**options, f'{_PAIR}.loss_weight': float(weight)})
+            for weight in (1, 4)
+            for name, options in (
+                ('still', _pairs(7, use_center_shift=False)),
+                ('following', _pairs(7)),
+            )
+        ),
+    ),
     'table5': Study(
         'Sources of clips (Table 5): real videos : drawn videos : images',
         'a second set helps if it is drawn from less often than the first; images help further',
