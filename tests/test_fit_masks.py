@@ -130,3 +130,14 @@ def test_table_and_sheet(
     monkeypatch.setattr(tool, 'load_clips', lambda *_: iter(clips[1:]))
     with pytest.raises(SystemExit, match='no object is seen'):
         tool.main(['table3', *options, '--num', '1'])
+
+
+def test_clips_are_those_of_the_set(tool: ModuleType) -> None:
+    """Where a set chooses videos, in training and with masks."""
+    cfg = tool.truth_config('toyvis-hard-fast')
+    dataset = cfg.train_dataloader.dataset
+    assert len(dataset.videos) == 40 and dataset.ann_file == 'instances.json'
+    assert 'videos' not in tool.truth_config('toyvis-hard').train_dataloader.dataset
+    one_class = tool.truth_config('davis_folds')
+    assert one_class.model.network.track_head.num_classes == 1
+    assert len(one_class.train_dataloader.dataset.videos) == 6

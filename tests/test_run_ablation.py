@@ -20,7 +20,7 @@ from mmboxvis.evaluation.functional import GroundTruth
 from mmboxvis.registry import MODELS
 from tests.test_analysis_tools import load
 
-STUDIES = ('table3', 'table4', 'supervision', 'pseudo', 'beyond')
+STUDIES = ('table3', 'table4', 'shift', 'supervision', 'pseudo', 'beyond')
 
 
 @pytest.fixture(scope='module')

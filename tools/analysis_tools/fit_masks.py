@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ablation_studies import ROOT, SETS, STUDIES, row_config, study_rows
+from ablation_studies import SETS, STUDIES, Row, row_config, study_rows
 from analyze_pairs import Clip, load_clips
 from analyze_pseudo_masks import SHEET_CLIPS, TRUE, draw_masks, track_ious
 from mmengine.config import Config
@@ -133,16 +133,15 @@ def rows_of(study: str, data: str, names: Sequence[str] | None) -> dict[str, Con
 
 
 def truth_config(data: str) -> Config:
-    """Loads clips with masks, and builds the network of the set's boxes.
+    """Loads clips with masks, and builds the network of the set's boxes; of folds it is the first.
 
     Raises:
         UsageError: for a set without a twin that trains from masks.
     """
-    boxes, pixels = SETS[data].boxes, SETS[data].pixels
-    if pixels is None:
+    if SETS[data].pixels is None:
         raise UsageError(f'the set {data} has no masks of training clips to judge by')
-    cfg = Config.fromfile(ROOT / pixels)
-    cfg.model = Config.fromfile(ROOT / boxes).model
+    cfg = row_config(data, Row('masks', pixels=True), seed=0)
+    cfg.model = row_config(data, Row('boxes'), seed=0).model
     return cfg
 
 
