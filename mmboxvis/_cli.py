@@ -351,7 +351,7 @@ def enable_amp(cfg: Config) -> None:
             steps in another way.
     """
     kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    wrapper = kind if isinstance(kind, str) else kind.__name__
+    wrapper = (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
     if 'strategy' in cfg or wrapper not in _PLAIN_WRAPPERS:
         raise UsageError(
             f'--amp goes with one of {sorted(_PLAIN_WRAPPERS)} and no strategy; the config has '

@@ -508,6 +508,13 @@ def test_amp_is_refused_where_a_strategy_makes_the_steps(kind: str) -> None:
     assert dict(cfg.optim_wrapper) == before
 
 
+def test_amp_takes_wrappers_by_any_of_their_names() -> None:
+    for name in ('FiniteOptimWrapper', 'mmboxvis.FiniteOptimWrapper', 'mmengine.OptimWrapper'):
+        cfg = Config(dict(optim_wrapper=dict(type=name)))
+        _cli.enable_amp(cfg)
+        assert cfg.optim_wrapper.type != name
+
+
 def test_nothing_to_resume_keeps_the_weights_for_other_runners(
     train: ModuleType, tmp_path: Path
 ) -> None:

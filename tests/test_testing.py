@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from mmdet.evaluation import MultiDatasetsEvaluator
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 from mmboxvis._cli import UsageError
 from mmboxvis.evaluation import VISMetric
-from mmboxvis.registry import MODELS
+from mmboxvis.files import AnnotationError
+from mmboxvis.registry import DATASETS, MODELS
 from tests.engine.small_runs import Run, load_module, make_config
 
 
@@ -115,6 +117,46 @@ def test_report_of_what_was_scored(cfg: Config, checkpoint: str, tmp_path: Path)
     ap = json.loads((run.folder / 'metrics.json').read_text())['AP']
     page = (tmp_path / 'page.html').read_text()
     assert f'<dt>AP</dt><dd>{100 * ap:.1f}</dd>' in page and '"object"' in page
+
+
+@pytest.mark.parametrize('further', [[], [dict(id=9, name='dog')]])
+def test_parts_that_are_scored_one_by_one(
+    cfg: Config, truth: dict, tmp_path: Path, further: list[dict]
+) -> None:
+    """By an evaluator of mmdet; where the parts differ it takes what it knows of each."""
+    first, second = (dict(truth, videos=[video]) for video in truth['videos'][:2])
+    second['categories'] = [*truth['categories'], *further]
+    paths = []
+    for name, content in (('first', first), ('second', second)):
+        chosen = content['videos'][0]['id']
+        content['annotations'] = [a for a in truth['annotations'] if a['video_id'] == chosen]
+        (tmp_path / f'{name}.json').write_text(json.dumps(content))
+        paths.append(str(tmp_path / f'{name}.json'))
+    classes = tuple(category['name'] for category in truth['categories'])
+    with DefaultScope.overwrite_default_scope('mmboxvis'):
+        parts = [
+            dict(
+                type='BoxVideo',
+                ann_file=path,
+                img_root=str(Path(cfg.test_evaluator.ann_file).parent / 'JPEGImages'),
+                classes=classes,
+                unknown_categories='drop',
+                test_mode=True,
+            )
+            for path in paths
+        ]
+        dataset = DATASETS.build(dict(type='ConcatDataset', datasets=parts))
+    evaluator = MultiDatasetsEvaluator([VISMetric(path) for path in paths], ['first', 'second'])
+    evaluator.dataset_meta = dataset.metainfo
+    runner: Any = SimpleNamespace(
+        test_loop=SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset), evaluator=evaluator)
+    )
+    args = SimpleNamespace(report=None, metrics_out=None, config='c.py')
+    tool = load_module('tools/test.py')
+    tool.check_parts(runner, args)
+    evaluator.metrics.reverse()
+    with pytest.raises(AnnotationError, match='predictions for videos it does not have'):
+        tool.check_parts(runner, args)
 
 
 def test_report_is_given_the_options_of_the_metric(

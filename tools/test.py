@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmdet.evaluation import MultiDatasetsEvaluator
 from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
@@ -153,12 +154,11 @@ def check_parts(runner: Runner, args: argparse.Namespace) -> None:
             require_writable(path)
         except OSError as error:
             raise UsageError(str(error)) from error
-    if not hasattr(dataset, 'get_data_info'):
-        return
-    videos = [dataset.get_data_info(index) for index in range(len(dataset))]
-    for metric in runner.test_loop.evaluator.metrics:
-        if isinstance(metric, VISMetric):
-            metric.require_videos(videos)
+    metrics = runner.test_loop.evaluator.metrics
+    by_part = isinstance(runner.test_loop.evaluator, MultiDatasetsEvaluator)
+    for metric, part in zip(metrics, dataset.datasets if by_part else [dataset] * len(metrics)):
+        if isinstance(metric, VISMetric) and hasattr(part, 'get_data_info'):
+            metric.require_videos([part.get_data_info(index) for index in range(len(part))])
 
 
 def image_folder(dataset: Any) -> str:

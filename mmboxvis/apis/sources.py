@@ -423,12 +423,13 @@ def _read_av(path: Path, start: int, end: int | None, every: int) -> CountedImag
 def _is_at_end(container: Any, time: float | None) -> bool:
     """Whether a frame at this time is the last, though the header may tell of more frames.
 
-    It may where their number is an estimate (frames are of different lengths), and in mp4 and mov
-    where a list of cuts hides some. Elsewhere the number is better than the length, which FFmpeg
-    estimates for a file that is cut off.
+    It may where their number is an estimate (frames are of different lengths), in mp4 and mov
+    where a list of cuts hides some, and in avi, which counts dropped frames that nothing is stored
+    of. Elsewhere the number is better than the length, which FFmpeg estimates for a file that is
+    cut off.
     """
     stream = container.streams.video[0]
-    hides = stream.frames == 0 or 'mov' in container.format.name
+    hides = stream.frames == 0 or any(name in container.format.name for name in ('mov', 'avi'))
     if not hides or time is None:
         return False
     length = stream.duration * stream.time_base if stream.duration else None

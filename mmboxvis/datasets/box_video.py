@@ -272,7 +272,9 @@ class BoxVideo(BaseDataset):
                 for wanted in range(len(classes))
             )
             # by which the metric knows the ids for those of its own annotation file
-            self._metainfo['category_names'] = dict(categories)
+            self._metainfo['category_names'] = {
+                key: name for key, name in categories.items() if label_of[key] is not None
+            }
         return label_of
 
     def _chosen(self, videos: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -179,20 +179,26 @@ def newest_whole(work_dir: StrPath) -> Path | None:
 
     Args:
         work_dir: of the run, see :func:`checkpoint_folder`. Files of more steps than the one that
-            ``last_checkpoint`` names were left by another run, before this one began anew.
+            ``last_checkpoint`` names, and older than it, were left by another run, before this one
+            began anew.
     """
     steps = saved_steps(checkpoint_folder(work_dir))
     named = _STEP.fullmatch(Path(_last_checkpoint(Path(work_dir))).name)
     last = max(steps.values(), default=0) if named is None else int(named[1])
-    strangers = [path.name for path, step in steps.items() if step > last]
+    named_at = max(
+        (path.stat().st_mtime for path, step in steps.items() if step == last), default=0
+    )
+    strangers = [
+        path for path, step in steps.items() if step > last and path.stat().st_mtime < named_at
+    ]
     if strangers:
         print_log(
-            f'{work_dir}: {", ".join(strangers)} left out, of an earlier run: this one has come to '
-            f'step {last}',
+            f'{work_dir}: {", ".join(path.name for path in strangers)} left out, of an earlier '
+            f'run: this one has come to step {last}',
             logger='current',
             level=logging.WARNING,
         )
-    for path in reversed([path for path, step in steps.items() if step <= last]):
+    for path in reversed([path for path in steps if path not in strangers]):
         try:
             content = read_checkpoint(path)
             if not {'meta', 'state_dict', 'optimizer'} <= content.keys():

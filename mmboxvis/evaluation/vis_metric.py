@@ -127,7 +127,8 @@ class VISMetric(BaseMetric):
     def dataset_meta(self, dataset_meta: dict[str, Any] | None) -> None:
         self._dataset_meta = dataset_meta
         self._category_ids = None
-        if self._truth is not None and dataset_meta is not None:
+        # of a data set of unlike parts it is a list, of which an evaluator of parts picks one
+        if self._truth is not None and isinstance(dataset_meta, Mapping):
             # told now rather than after the videos were predicted
             self._category_ids = self._category_ids_of_labels(self._truth)
 

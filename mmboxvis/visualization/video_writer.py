@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import math
 import warnings
@@ -66,6 +67,8 @@ def write_video(path: StrPath, frames: Iterable[np.ndarray], fps: float = 8) -> 
             try:
                 _write_h264(temporary, checked, fps, encoder)
             except av.FFmpegError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                    raise OSError(f'{path} cannot be written: {error.strerror}') from error
                 height, width = first.shape[:2]
                 raise OSError(
                     f'{path}: {encoder} cannot encode frames of {width}x{height} pixels: {error}'

@@ -195,7 +195,7 @@ def test_category_ids_lead_back(tiny_json, make):
         classes=('cat', 'dog', 'person'), category_map=dict(wolf='dog'), test_mode=True, pipeline=[]
     )
     assert dataset.metainfo['category_ids'] == ((), (5, 9), (1,))
-    assert set(dataset.metainfo['category_names']) == {1, 5, 9}
+    assert set(dataset.metainfo['category_names']) == {1, 5, 9}  # what is dropped has none
 
 
 def test_missing_first_frame(tiny_json, make):

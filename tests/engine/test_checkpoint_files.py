@@ -118,7 +118,8 @@ def test_what_an_earlier_run_left_is_not_the_newest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for step in (3, 6, 9):
-        save(tmp_path / f'iter_{step}.pth')
+        path = save(tmp_path / f'iter_{step}.pth')
+        os.utime(path, (100 - step, 100 - step))  # the third step was made after the others
     (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_3.pth'))
     told: list[str] = []
     monkeypatch.setattr(checkpoint_files, 'print_log', lambda text, **_: told.append(text))
@@ -126,6 +127,10 @@ def test_what_an_earlier_run_left_is_not_the_newest(
     assert len(told) == 1 and 'iter_6.pth, iter_9.pth left out' in told[0]
     (tmp_path / 'last_checkpoint').write_text('')  # killed while mmengine wrote it
     assert newest_whole(tmp_path) == tmp_path / 'iter_9.pth'
+    # killed before
+    (tmp_path / 'last_checkpoint').write_text(str(tmp_path / 'iter_3.pth'))
+    os.utime(tmp_path / 'iter_6.pth', (200, 200))
+    assert newest_whole(tmp_path) == tmp_path / 'iter_6.pth'
 
 
 def test_checkpoints_of_a_run_that_was_moved(tmp_path: Path) -> None:

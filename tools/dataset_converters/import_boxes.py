@@ -48,6 +48,10 @@ FOR_ALL = frozenset({'size', 'images', 'movies', 'single', 'name_template', 'max
 """Fields of ReadOptions that are used with every format."""
 
 
+NUMBERS_IN_NAMES = ('labelme', 'cvat-images', 'masks', 'ytvis', 'coco')
+"""Formats that may number frames in the names of images only, from 0 or from 1."""
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
@@ -248,6 +252,11 @@ def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) 
                 f'no video file for video {video.name!r}; give it with --video {video.name}=FILE'
             )
         frames_in_movie(video)  # whether they are known, before any is written
+        if video.numbers[0] == 1 and args.first_frame is None and args.format in NUMBERS_IN_NAMES:
+            raise ValueError(
+                f'the images of video {video.name!r} are numbered from 1: say --first-frame 1 if '
+                'image 1 is the first picture of the video file, --first-frame 0 if it is the second'
+            )
         jobs.append((video, movie))
     for video, movie in jobs:
         extract_frames(video, movie, args.frames, step=args.video_step, overwrite=args.overwrite)

@@ -35,8 +35,8 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     collector = Collector(options)
     names = options.labels or _names_near(source)
     videos = _find(source)
-    paths = [path for files in videos.values() for path in files.values()]
-    columns = _columns(options.last_column, paths)
+    rows = {path: _read_file(path) for files in videos.values() for path in files.values()}
+    columns = _columns(options.last_column, rows.values())
     tracked = False
     without: tuple[Place, str] | None = None
     for video, files in videos.items():
@@ -52,7 +52,7 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         )
         size = need_size(draft, options, Place(files[lowest]), only=len(videos) == 1)
         for frame, path in sorted(files.items()):
-            for place, row in _read_file(path):
+            for place, row in rows.pop(path):
                 number = place.whole(row[0], 'class', 0, len(names) - 1 if names else 9999)
                 shares, key = _split(row, columns)
                 if key is None:
@@ -129,7 +129,7 @@ class _Columns:
     id_after_points: bool
 
 
-def _columns(told: LastColumn | None, paths: Iterable[Path]) -> _Columns:
+def _columns(told: LastColumn | None, files: Iterable[list[_Row]]) -> _Columns:
     """What the last columns are: as the user says, else as all rows together tell.
 
     An id is a whole number and, at least once, more than 1. In a file with seven columns, which end
@@ -143,8 +143,8 @@ def _columns(told: LastColumn | None, paths: Iterable[Path]) -> _Columns:
     first: Place | None = None
     six: set[float] = set()
     seven = points = False
-    for path in paths:
-        for place, row in _read_file(path):
+    for rows in files:
+        for place, row in rows:
             seven = seven or len(row) == 7
             points = points or (_has_points(row) and _is_id(row[-1]) and row[-1] > 1)
             if len(row) == 6:

@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 from mmengine.device import get_device
 from mmengine.dist import all_reduce, barrier, get_world_size, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 
 from mmboxvis.registry import HOOKS
@@ -25,6 +25,12 @@ INTERRUPTED = 'interrupted'
 """Name of the file that such a run leaves in its work folder."""
 
 
+def _can_save_alone(runner: Runner) -> bool:
+    """Whether one process can save in a validation what the run would have saved before it."""
+    whole = isinstance(runner, Runner) or get_world_size() == 1
+    return whole and not any(isinstance(hook, EMAHook) for hook in runner.hooks)
+
+
 @HOOKS.register_module()
 class StopOnSignalHook(Hook):
     """Saves a checkpoint and exits with status 75 when a signal comes in training.
@@ -36,7 +42,9 @@ class StopOnSignalHook(Hook):
 
     A validation is broken off after the video under way; :class:`WholeCheckpointHook` repeats it
     when the run is resumed. Processes have different videos and do not wait for each other there:
-    the first one stops alone, which ends the others.
+    the first one stops alone, which ends the others. Where that cannot be, because each holds a
+    part of the weights, or because mmengine's ``EMAHook`` has put others in their place, the
+    validation comes to its end, and the run stops after the next step.
 
     Args:
         signals: names of the signals; Slurm sends ``SIGTERM`` before it takes the machine away,
@@ -92,7 +100,7 @@ class StopOnSignalHook(Hook):
         Raises:
             SystemExit: with status 75, after the checkpoint is written.
         """
-        if self.received and is_main_process():
+        if self.received and is_main_process() and _can_save_alone(runner):
             where = f'in the validation after step {runner.iter}'
             self._save(runner, self.received, where, between_steps=True)
             raise SystemExit(RESUME_LATER)
@@ -100,12 +108,12 @@ class StopOnSignalHook(Hook):
     @staticmethod
     def _save(runner: Runner, told: int, where: str, *, between_steps: bool = False) -> None:
         """Leaves the checkpoint and the file that tells."""
+        if is_main_process():
+            (Path(runner.work_dir) / INTERRUPTED).touch()
         keeper = WholeCheckpointHook.of(runner)
         saved = 'no checkpoint: there is no WholeCheckpointHook'
         if keeper is not None:
             saved = keeper.save_now(runner, between_steps=between_steps)
-        if is_main_process():
-            (Path(runner.work_dir) / INTERRUPTED).touch()
         name = signal.Signals(told).name
         runner.logger.warning(f'{name}: stopped {where}, saved {saved}; --resume goes on')
 

@@ -31,6 +31,7 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     last_ckpt: str | None
+    _saving: dict[str, Any] | None = None
     _saved = False
 
     @classmethod
@@ -63,15 +64,16 @@ class WholeCheckpointHook(CheckpointHook):
             self.last_ckpt = path
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Validates where a run that is resumed was broken off in its validation."""
+        """Validates where a run that is resumed was broken off before or in its validation."""
         loop = runner.train_loop
         if self.by_epoch or not isinstance(loop, IterBasedTrainLoop) or runner.val_loop is None:
             return
         step = runner.iter
+        loop._decide_current_val_interval()  # it may differ from step to step
         due = step % loop.val_interval == 0 or step == runner.max_iters
         done = runner.message_hub.runtime_info.get(_VALIDATED) == step
         if step and step >= loop.val_begin and due and not done:
-            runner.logger.info(f'the validation after step {step} was broken off and is repeated')
+            runner.logger.info(f'the validation after step {step} has not been done: now it is')
             runner.val_loop.run()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -91,6 +93,10 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Makes all of it plain that is not weights."""
+        if (
+            self._saving is not None
+        ):  # a FlexibleRunner always writes the step after the one it is at
+            checkpoint['meta'].update(self._saving)
         checkpoint['message_hub'] = plain_history(checkpoint['message_hub'])
         for part in checkpoint.keys() - {'state_dict'}:
             checkpoint[part] = plain(checkpoint[part])
@@ -105,7 +111,11 @@ class WholeCheckpointHook(CheckpointHook):
         oldest = None
         if kept and len(kept) == self.max_keep_ckpts and kept[-1] != step:
             oldest = kept.popleft()  # with room for the new one mmengine removes nothing
-        super()._save_checkpoint_with_step(runner, step, meta)
+        self._saving = dict(meta)
+        try:
+            super()._save_checkpoint_with_step(runner, step, meta)
+        finally:
+            self._saving = None
         self._saved = True
         if oldest is not None and is_main_process():
             path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(oldest))

@@ -254,6 +254,19 @@ def test_frames_by_the_numbers_in_names(tool, movie, tmp_path, write, name, sour
     assert grey(images) == {str(number): number - first for number in NUMBERS}
 
 
+def test_names_that_begin_at_one_ask_for_the_first_frame(tool, movie, tmp_path, write, capsys):
+    """ffmpeg counts so, and other programs do not."""
+    source = own_layout(write, ('walk/1.jpg', 'walk/2.jpg'))
+    images = tmp_path / 'images'
+    arguments = ['--from', 'ytvis', str(source), '--video', str(movie), '--frames', str(images)]
+    arguments += ['--out', str(tmp_path / 'boxes.json'), '--names', '{video}/{frame}.png']
+    assert tool.main(arguments) == 1
+    assert "video 'walk' are numbered from 1: say --first-frame 1" in capsys.readouterr().err
+    assert not images.exists()
+    assert tool.main([*arguments, '--first-frame', '1']) == 0
+    assert grey(images) == {'1': 0, '2': 1}
+
+
 def test_number_that_the_source_tells_goes_before_the_name(tool, movie, tmp_path, write):
     source = plain_coco(write, video_id=[1, 1, 1], frame_id=[0, 3, 7])
     images = tmp_path / 'images'
