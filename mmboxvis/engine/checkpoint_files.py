@@ -185,12 +185,9 @@ def newest_whole(work_dir: StrPath) -> Path | None:
     steps = saved_steps(checkpoint_folder(work_dir))
     named = _STEP.fullmatch(Path(_last_checkpoint(Path(work_dir))).name)
     last = max(steps.values(), default=0) if named is None else int(named[1])
-    named_at = max(
-        (path.stat().st_mtime for path, step in steps.items() if step == last), default=0
-    )
-    strangers = [
-        path for path, step in steps.items() if step > last and path.stat().st_mtime < named_at
-    ]
+    times = {path: path.stat().st_mtime for path in steps}
+    named_at = max((times[path] for path, step in steps.items() if step == last), default=0.0)
+    strangers = [path for path, step in steps.items() if step > last and times[path] < named_at]
     if strangers:
         print_log(
             f'{work_dir}: {", ".join(path.name for path in strangers)} left out, of an earlier '

@@ -255,7 +255,7 @@ def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) 
         if video.numbers[0] == 1 and args.first_frame is None and args.format in NUMBERS_IN_NAMES:
             raise ValueError(
                 f'the images of video {video.name!r} are numbered from 1: say --first-frame 1 if '
-                'image 1 is the first picture of the video file, --first-frame 0 if it is the second'
+                'image 1 is the first picture of the video file, --first-frame 0 if the second is'
             )
         jobs.append((video, movie))
     for video, movie in jobs:

@@ -31,7 +31,7 @@ class WholeCheckpointHook(CheckpointHook):
     """
 
     last_ckpt: str | None
-    _saving: dict[str, Any] | None = None
+    _saving: dict[str, int] | None = None
     _saved = False
 
     @classmethod
@@ -93,9 +93,7 @@ class WholeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Makes all of it plain that is not weights."""
-        if (
-            self._saving is not None
-        ):  # a FlexibleRunner always writes the step after the one it is at
+        if self._saving is not None:  # a FlexibleRunner writes the step after the one it is at
             checkpoint['meta'].update(self._saving)
         checkpoint['message_hub'] = plain_history(checkpoint['message_hub'])
         for part in checkpoint.keys() - {'state_dict'}:
@@ -111,7 +109,8 @@ class WholeCheckpointHook(CheckpointHook):
         oldest = None
         if kept and len(kept) == self.max_keep_ckpts and kept[-1] != step:
             oldest = kept.popleft()  # with room for the new one mmengine removes nothing
-        self._saving = dict(meta)
+        epoch, iteration = (step, runner.iter) if self.by_epoch else (runner.epoch, step)
+        self._saving = dict(epoch=epoch, iter=iteration)
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         finally:
