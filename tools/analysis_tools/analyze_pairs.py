@@ -52,6 +52,7 @@ class Clip:
     targets: ClipTargets
     rgb: Tensor | None = None
     class_names: Sequence[str] = ()
+    inputs: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -225,7 +226,8 @@ def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> I
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
         centers = cfg.model.get('box_centers', False)
         targets = ClipTargets.from_data_sample(sample, size, box_centers=centers)
-        yield Clip(rgb_to_lab(rgb), features, targets, rgb, dataset.metainfo['classes'])
+        classes = dataset.metainfo['classes']
+        yield Clip(rgb_to_lab(rgb), features, targets, rgb, classes, batch['inputs'])
 
 
 def render(rows: Sequence[dict[str, Any]]) -> Table:
