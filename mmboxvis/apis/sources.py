@@ -24,8 +24,8 @@ from mmboxvis.files import natural_key
 
 Frame = np.ndarray | str | os.PathLike[str]
 Images = Generator[np.ndarray, None, None]
-# returns how many frames there were where the file ended
-CountedImages = Generator[np.ndarray, None, int | None]
+# returns, where the file ended, how many frames there were and whether it broke off within one
+CountedImages = Generator[np.ndarray, None, tuple[int, bool] | None]
 Source = str | os.PathLike[str] | Sequence[Frame] | Iterable[np.ndarray]
 
 # share by which the number of frames in a header may be wrong, and a length, which sound is in too
@@ -98,6 +98,8 @@ class FrameSource(ABC):
         fps: frames used per second of the video, ``None`` where unknown.
         num_frames: number of frames used, ``None`` where it shows only at the end; an estimate
             for video files.
+        cut_off: of a video file that ends before its header says, once its end was met: how many
+            frames it has, and how many the header tells of; else ``None``.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class FrameSource(ABC):
         self.range = range_
         self.fps = None if fps is None else fps / range_.every
         self.num_frames = range_.count(available)
+        self.cut_off: tuple[int, int] | None = None
 
     def frames(self, first: int = 0) -> Images:
         """Reads the frames used.
@@ -186,33 +189,39 @@ class VideoFileSource(FrameSource):
     """A file that holds a video: mp4, webm, mkv, mov, avi, gif, ...
 
     Decoded by PyAV where it is installed, which turns frames as a phone's mark of rotation asks;
-    else by OpenCV. A file that ends long before its header says gives a warning at its end.
-
-    Attributes:
-        cut_off: of such a file, once its end was met: how many frames it has, and how many the
-            header tells of; else ``None``.
+    else by OpenCV. A file that ends long before its header says, or within a frame, gives a warning
+    at its end.
     """
 
     def __init__(self, path: Path, range_: FrameRange) -> None:
         self.path = path
-        self.cut_off: tuple[int, int] | None = None
         self._available, fps = (_probe_av if av is not None else _probe_cv2)(path)
         super().__init__(path.stem, range_, available=self._available, fps=fps)
 
     def _read(self, start: int, end: int | None, every: int) -> Images:
         read = _read_av if av is not None else _read_cv2
-        came = yield from read(self.path, start, end, every)
-        if came is None or self._available is None:
+        ended = yield from read(self.path, start, end, every)
+        if ended is None:
             return
-        wanted = self._available if end is None else min(end, self._available)
-        # headers may be off by a frame, and by a few in a long video
-        if wanted - came > max(1, _HEADER_SLACK * wanted):
+        came, is_broken = ended
+        told = f'its header tells of {self._available}'
+        if self._available is None:
+            if not is_broken:
+                return
+            told = 'its last frame is not whole'
+        elif is_broken and came >= self._available:
+            told = 'what follows them is not whole'
+        else:
+            wanted = self._available if end is None else min(end, self._available)
+            # headers may be off by a frame, and by a few in a long video
+            if not is_broken and wanted - came <= max(1, _HEADER_SLACK * wanted):
+                return
             self.cut_off = came, self._available
-            warnings.warn(
-                f'{self.path}: ends after {came} frames, but its header tells of '
-                f'{self._available}; was it copied or downloaded completely?',
-                stacklevel=2,
-            )
+        warnings.warn(
+            f'{self.path}: ends after {came} frames, but {told}; was it copied or downloaded '
+            'completely?',
+            stacklevel=2,
+        )
 
     def identity(self) -> str:
         """Path, size and time of the file."""
@@ -402,22 +411,66 @@ def _open_av(path: Path) -> Any:
 def _read_av(path: Path, start: int, end: int | None, every: int) -> CountedImages:
     index, time = -1, None
     with _open_av(path) as container:
+        frames = _DecodedFrames(container)
         try:
-            for index, frame in enumerate(container.decode(video=0)):
-                if end is not None and index >= end:
-                    return None
+            for index, frame in enumerate(frames):
                 time = frame.time
-                if index < start or (index - start) % every:
-                    continue
-                image = frame.to_ndarray(format='bgr24')
-                turns = round(getattr(frame, 'rotation', 0) / 90) % 4
-                yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+                if index >= start and (index - start) % every == 0:
+                    image = frame.to_ndarray(format='bgr24')
+                    turns = round(getattr(frame, 'rotation', 0) / 90) % 4
+                    yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+                if index + 1 == end:
+                    return None
+            if frames.error is not None and index < 0:
+                raise frames.error
         except av.FFmpegError as error:
+            came = index + 1
+            way = f'take the first {came} (end={came}, or --end {came}), or ' if came else ''
             raise FrameError(
                 f'{path}: decoding broke off behind frame {max(index, 0)} ({error}); the file is '
-                'damaged or cut off; stop before it with end, or convert the file'
+                f'damaged there; {way}convert or restore the file'
             ) from error
-        return None if _is_at_end(container, time) else index + 1
+        if frames.error is not None:
+            return index + 1, True
+        return None if _is_at_end(container, time) else (index + 1, False)
+
+
+class _DecodedFrames:
+    """The frames of a container, to the end of its data even where that lies within a frame.
+
+    Attributes:
+        error: that of the end, where a part of a frame stands there; raised instead where sound
+            frames follow, as then the damage lies inside the video.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self.error: Exception | None = None
+        self._container = container
+
+    def __iter__(self) -> Iterator[Any]:
+        # the last packet is empty and drains the decoder
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                self.error = self.error or error
+                continue
+            if self.error is not None and packet.size:
+                raise self.error
+            yield from frames
+
+    def _packets(self) -> Iterator[Any]:
+        try:
+            yield from self._container.demux(video=0)
+        except av.FFmpegError as error:
+            self.error = self.error or error
+            # what comes next tells whether the data end here; the decoder has to be drained anyway
+            try:
+                yield from self._container.demux(video=0)
+            except av.FFmpegError:
+                empty = av.Packet()
+                empty.stream = self._container.streams.video[0]
+                yield empty
 
 
 def _is_at_end(container: Any, time: float | None) -> bool:
@@ -467,7 +520,7 @@ def _read_cv2(path: Path, start: int, end: int | None, every: int) -> CountedIma
     try:
         for index in itertools.count() if end is None else range(end):
             if not capture.grab():
-                return index
+                return index, False
             if index >= start and (index - start) % every == 0:
                 yield capture.retrieve()[1]
         return None

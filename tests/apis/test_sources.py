@@ -162,7 +162,9 @@ class TestVideoFile:
         assert other.shape == (64, 48, 3)
         assert np.abs(ours.astype(int) - other).mean() < 3
 
-    @pytest.mark.parametrize(('suffix', 'codec'), [('mp4', 'mpeg4'), ('webm', 'libvpx')])
+    @pytest.mark.parametrize(
+        ('suffix', 'codec'), [('mp4', 'mpeg4'), ('mp4', 'libx264'), ('webm', 'libvpx')]
+    )
     @pytest.mark.parametrize('with_av', [True, False])
     def test_cut_off(
         self,
@@ -182,12 +184,40 @@ class TestVideoFile:
         with pytest.warns(UserWarning, match=rf'cut\.{suffix}: ends after \d+ .* tells of 40;'):
             came = len(list(source.frames()))
         assert 0 < came < 30
-        assert source.cut_off == (came, 40)  # type: ignore[attr-defined]
+        assert source.cut_off == (came, 40)
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             for quiet in (open_source(whole), open_source(cut, FrameRange(end=came))):
                 assert list(quiet.frames())
-                assert quiet.cut_off is None  # type: ignore[attr-defined]
+                assert quiet.cut_off is None
+
+    def test_cut_off_within_the_last_frame(self, tmp_path: Path) -> None:
+        """One frame of 40 is less than headers may be wrong by, but here it is known to lack."""
+        path = tmp_path / 'cut.mp4'
+        noise = list(np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), np.uint8))
+        path.write_bytes(write_movie(path, 'libx264', noise).read_bytes()[:-100])
+        source = open_source(path)
+        with pytest.warns(UserWarning, match='ends after 39 frames, but its header tells of 40'):
+            assert len(list(source.frames())) == 39
+        assert source.cut_off == (39, 40)
+
+    def test_damage_inside_is_an_error_that_says_what_can_be_had(self, tmp_path: Path) -> None:
+        path = tmp_path / 'damaged.mp4'
+        noise = list(np.random.default_rng(0).integers(0, 256, (40, *SIZE, 3), np.uint8))
+        content = bytearray(write_movie(path, 'libx264', noise).read_bytes())
+        with av.open(str(path)) as container:
+            packets = [(packet.pos, packet.size) for packet in container.demux(video=0)]
+        begin, size = packets[25]
+        assert begin is not None
+        content[begin : begin + size] = b'\xff' * size
+        path.write_bytes(content)
+        frames, came = open_source(path).frames(), 0
+        with pytest.raises(FrameError, match='decoding broke off behind frame') as caught:
+            for _ in frames:
+                came += 1
+        assert 0 < came < 26
+        assert f'take the first {came} (end={came}, or --end {came})' in str(caught.value)
+        assert len(list(open_source(path, FrameRange(end=came)).frames())) == came
 
     def test_frames_that_a_list_of_cuts_hides_are_not_missed(
         self, folder: Path, tmp_path: Path
