@@ -34,11 +34,12 @@ class MaskSpool:
         path: file to keep; made where it is missing.
 
     Raises:
-        ValueError: where the file is something else, or in use.
+        ValueError: where the file is something else, or in use; by the methods, once it is closed.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self._is_closed = False
         self._folder = None
         if path is None:
             self._folder = tempfile.TemporaryDirectory(prefix='mmboxvis-')
@@ -47,8 +48,8 @@ class MaskSpool:
             self._open(path, keep=self.path is not None)
         except sqlite3.Error as error:
             raise ValueError(
-                f'{path} cannot be used to keep masks in ({error}); another run may be using it, '
-                'or it is another kind of file'
+                f'{path} cannot be used to keep masks in ({error}); another run may be using it '
+                '(end it, or close its segmenter), or it is another kind of file'
             ) from error
 
     def _open(self, path: Path, *, keep: bool) -> None:
@@ -68,11 +69,11 @@ class MaskSpool:
 
     def add(self, frame: int, track_id: int, counts: str) -> None:
         """Takes the run-length string of a track in a frame."""
-        self._base.execute('INSERT INTO masks VALUES (?, ?, ?)', (track_id, frame, counts))
+        self._execute('INSERT INTO masks VALUES (?, ?, ?)', (track_id, frame, counts))
 
     def get(self, frame: int, track_id: int) -> str | None:
         """The run-length string of a track in a frame, ``None`` where it is not seen."""
-        row = self._base.execute(
+        row = self._execute(
             'SELECT counts FROM masks WHERE track = ? AND frame = ?', (track_id, frame)
         ).fetchone()
         return None if row is None else row[0]
@@ -80,7 +81,7 @@ class MaskSpool:
     def track(self, track_id: int) -> Iterator[tuple[int, str]]:
         """Frames in which a track is seen, in order, with their run-length strings."""
         return iter(
-            self._base.execute(
+            self._execute(
                 'SELECT frame, counts FROM masks WHERE track = ? ORDER BY frame', (track_id,)
             )
         )
@@ -89,21 +90,30 @@ class MaskSpool:
         """Writes what was added since the last time, together with a state of plain tensors."""
         content = io.BytesIO()
         torch.save(state, content)
-        run = self._base.execute
+        run = self._execute
         run('INSERT OR REPLACE INTO state VALUES (0, ?)', (content.getbuffer(),))
         run('COMMIT')
         run('BEGIN EXCLUSIVE')
 
     def state(self) -> dict[str, Any] | None:
         """The state of the last commit; reading it runs no code."""
-        row = self._base.execute('SELECT content FROM state').fetchone()
+        row = self._execute('SELECT content FROM state').fetchone()
         return None if row is None else torch.load(io.BytesIO(row[0]), weights_only=True)
 
     def close(self) -> None:
         """Closes the file; what was not committed is lost."""
+        self._is_closed = True
         self._base.close()
         if self._folder is not None:
             self._folder.cleanup()
+
+    def _execute(self, command: str, values: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        if self._is_closed:
+            raise ValueError(
+                f'the run that keeps its masks in {self.path or "a temporary file"} is closed; '
+                'call the segmenter again'
+            )
+        return self._base.execute(command, values)
 
 
 class SpooledTrack(Sequence[RLE | None]):

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class VideoSegmenter:
         ...     masks = frame.masks()  # (n, H, W) bool
         >>> segmenter.write_json('street.json')
         >>> segmenter.write_video('street_overlay.mp4')
+        >>> segmenter.close()
 
     Args:
         config: config file, or a loaded one. Its model, the pipeline of its test data set, and
@@ -169,6 +170,22 @@ class VideoSegmenter:
         self.transforms = [t for t in built if not isinstance(t, LoadImageFromFile)]
         self._run: VideoRun | None = None
 
+    def __enter__(self) -> Self:
+        """Lets ``with`` close the segmenter."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the last video and of the file with its masks, if there is one.
+
+        What was saved in a ``resume`` file stays there. The segmenter can take another video.
+        """
+        if self._run is not None:
+            self._run.spool.close()
+            self._run = None
+
     def __call__(
         self,
         source: Source,
@@ -196,7 +213,8 @@ class VideoSegmenter:
                 shrunken frames.
             resume: file that keeps masks and progress. If it holds an interrupted run of the same
                 video and settings, that run is taken up: results begin at the first frame that
-                is not in the file, and are those of an uninterrupted run.
+                is not in the file, and are those of an uninterrupted run. The last run of this
+                segmenter is closed, if the file is its own.
             save_every: seconds after which progress is written to ``resume``.
             frame_cache: bytes on disk to keep the frames of an iterator in, so that
                 :meth:`write_video` can show them; more frames are not kept.
@@ -208,7 +226,8 @@ class VideoSegmenter:
             FileNotFoundError: where the source is missing.
             FrameError: where it is no video, or a frame cannot be read.
             TypeError: where it is nothing of this kind.
-            ValueError: where a number is out of range, or ``resume`` holds another run.
+            ValueError: where a number is out of range, or ``resume`` holds another run or is in
+                use by another segmenter.
         """
         frames = open_source(
             source, FrameRange(start, end, every, max_side), cache_bytes=frame_cache
@@ -221,6 +240,9 @@ class VideoSegmenter:
                 raise ValueError('only the video of a file or a folder can be resumed')
             identity = '|'.join((known, repr(frames.range), self._identity()))
             Path(resume).parent.mkdir(parents=True, exist_ok=True)
+            last = None if self._run is None else self._run.spool.path
+            if last is not None and last.resolve() == Path(resume).resolve():
+                self.close()
         spool = MaskSpool(None if resume is None else Path(resume))
         run = VideoRun(
             predictor,
@@ -231,7 +253,11 @@ class VideoSegmenter:
             save_every=save_every,
             read_ahead=self.read_ahead,
         )
-        run.restore()
+        try:
+            run.restore()
+        except BaseException:
+            spool.close()
+            raise
         self._run = run
         return run.results()
 
@@ -240,10 +266,12 @@ class VideoSegmenter:
         """The video that was begun last.
 
         Raises:
-            ValueError: before the first one.
+            ValueError: before the first one, and once it is closed.
         """
         if self._run is None:
-            raise ValueError('no video yet: call the segmenter with one and iterate over it')
+            raise ValueError(
+                'no video yet, or it is closed: call the segmenter with one and iterate over it'
+            )
         return self._run
 
     def to_json(self) -> list[dict[str, Any]]:

@@ -340,12 +340,44 @@ class TestResume:
         with pytest.raises(ValueError, match='the beginning of another run'):
             segmenter(source, every=2 if change == 'every' else 1, resume=tmp_path / 'p')
 
-    def test_in_use(self, segmenter: VideoSegmenter, tmp_path: Path) -> None:
+        # the refused file is not held
+        MaskSpool(tmp_path / 'p').close()
+
+    def test_in_use(self, model: BoxVIS, tmp_path: Path) -> None:
         source = write_video(tmp_path / 'v.gif', video(3))
-        results = segmenter(source, resume=tmp_path / 'p')
-        next(results)
-        with pytest.raises(ValueError, match='another run may be using it'):
-            segmenter(source, resume=tmp_path / 'p')
+        with make_segmenter(model) as segmenter:
+            next(segmenter(source, resume=tmp_path / 'p'))
+            with pytest.raises(ValueError, match='another run may be using it'):
+                make_segmenter(model)(source, resume=tmp_path / 'p')
+        assert len(list(make_segmenter(model)(source, resume=tmp_path / 'p'))) == 3
+
+    def test_again_in_the_same_process(
+        self, model: BoxVIS, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = write_video(tmp_path / 'v.gif', video(9))
+        monkeypatch.chdir(tmp_path)
+        segmenter = make_segmenter(model, buffer_frames=2)
+        first = segmenter(source, resume='p', save_every=0)
+        assert len(list(itertools.islice(first, 6))) == 6
+        second = list(segmenter(source, resume=tmp_path / 'p', save_every=0))
+        assert 0 < second[0].index < 6
+        assert second[-1].index == 8
+        with pytest.raises(ValueError, match='the run that keeps its masks in p is closed'):
+            list(first)
+        assert read_ahead_threads() == []
+        tracks = segmenter.to_json()
+        assert list(segmenter(source, resume='p')) == []  # it has ended
+        assert segmenter.to_json() == tracks
+
+    def test_closed(self, segmenter: VideoSegmenter, tmp_path: Path) -> None:
+        segmenter.close()
+        list(segmenter(video(3), every=2))
+        folder = segmenter.run.spool._folder
+        segmenter.close()
+        assert folder is not None and not Path(folder.name).exists()
+        with pytest.raises(ValueError, match='no video yet, or it is closed'):
+            segmenter.to_json()
+        assert len(list(segmenter(video(3)))) == 3
 
     def test_file_of_another_kind(self, segmenter: VideoSegmenter, tmp_path: Path) -> None:
         source = write_video(tmp_path / 'v.gif', video(3))
