@@ -20,6 +20,7 @@ from mmboxvis.registry import TRANSFORMS
 Transform = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
+_JPEG = b'\xff\xd8\xff'
 _REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -36,7 +37,8 @@ def read_frame(
         path: image file.
         video: name for the message.
         frame: index for the message.
-        reduction: 2, 4 or 8 decodes at that part of the size, sides rounded up.
+        reduction: 2, 4 or 8 decodes at that part of the size, sides rounded up. Only a JPEG, by
+            its content, gets cheaper by it.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -52,7 +54,7 @@ def read_frame(
             image = mmcv.imread(Path(path), flag='color')
         else:
             data = np.frombuffer(Path(path).read_bytes(), np.uint8)
-            image = cv2.imdecode(data, _REDUCED[reduction]) if len(data) else None
+            image = _decode_reduced(data, reduction) if len(data) else None
     except FileNotFoundError as error:
         raise FrameError(f'{where} not found; check data_root, img_root and file_names') from error
     except (OSError, ValueError) as error:
@@ -64,6 +66,19 @@ def read_frame(
     if image is None:
         raise FrameError(f'{where} is not an image, or is cut off; restore the file')
     return image
+
+
+def _decode_reduced(data: np.ndarray, reduction: int) -> np.ndarray | None:
+    if data[: len(_JPEG)].tobytes() == _JPEG:
+        return cv2.imdecode(data, _REDUCED[reduction])
+    # a file of another kind, whatever its name: OpenCV would round its sides down
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if image is None:
+        return None
+    height, width = (-(-side // reduction) for side in image.shape[:2])
+    below, right = height * reduction - image.shape[0], width * reduction - image.shape[1]
+    image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REPLICATE)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def build_transforms(transforms: Sequence[Transform | Mapping[str, Any]]) -> list[Transform]:

@@ -157,6 +157,23 @@ def test_reduced_decoding(
     )
 
 
+def test_png_under_the_name_of_a_jpeg_is_reduced_like_one(tmp_path: Path) -> None:
+    path = Path(video_set(tmp_path, '.png'))
+    for frame in tmp_path.glob('*.png'):
+        frame.rename(frame.with_suffix('.jpg'))
+    path.write_text(path.read_text().replace('.png', '.jpg'))
+    dataset = BoxVideo(
+        str(path), img_root=str(tmp_path),
+        pipeline=[dict(type='LoadClipFrames', min_short_edge=50),
+                  dict(type='LoadClipAnnotations'), dict(type='PackClipInputs')],
+    )  # fmt: skip
+    item = dataset[0]
+    assert tuple(item['inputs'].shape[2:]) == (91, 162)
+    whole = np.pad(cv2.imread(str(tmp_path / '0.jpg')), ((0, 1), (0, 1), (0, 0)), mode='edge')
+    expected = cv2.resize(whole, (162, 91), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(item['inputs'][0].permute(1, 2, 0).numpy(), expected)
+
+
 def test_reduced_decoding_still_checks_the_size(tmp_path: Path) -> None:
     path = video_set(tmp_path, '.jpg')
     cv2.imwrite(str(tmp_path / '1.jpg'), np.zeros((200, 323, 3), np.uint8))
