@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.structures import ClipTargets
 from tests.test_analysis_tools import load
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='module')
@@ -64,6 +68,19 @@ def test_counts_are_those_of_the_loss(tool: ModuleType) -> None:
     counts = tool.count_kinds(pairs, clip.targets.masks)
     assert torch.equal(counts.sum(1), pairs.counts().sum(1))
     assert counts[:, 2].sum() > 0
+
+
+@pytest.mark.parametrize('option', ['released_boxes', 'box_centers'])
+def test_boxes_are_filled_as_in_training(tool: ModuleType, tmp_path: Path, option: str) -> None:
+    cfg = Config.fromfile(ROOT / 'configs/boxvis/boxvis_tiny_toyvis.py')
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path))
+    cfg.train_dataloader.dataset.generate.update(num_train=1, num_val=1)
+    masks = []
+    for chosen in (False, True):
+        cfg.model.update({'released_boxes': False, 'box_centers': False, option: chosen})
+        [clip] = tool.load_clips(cfg, None, 1, 0)
+        masks.append(clip.targets.box_masks)
+    assert not torch.equal(*masks)
 
 
 def test_config_without_masks_is_refused(tool: ModuleType) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mmboxvis.structures import ClipTargets
 from tests.models.tiny import SIZE, TWO_OBJECTS, Instances, make_boxvis, make_clip, make_sample
 from tests.test_analysis_tools import load
 
@@ -70,6 +71,16 @@ def test_rows_of_a_clip(tool: ModuleType) -> None:
         assert list(drawn) == [*rows, tool.TRUE]
         assert np.array_equal(drawn[tool.BOX], drawn[tool.TRUE])
         assert not np.array_equal(drawn[tool.BOX], drawn[tool.TAKEN])
+
+
+@pytest.mark.parametrize('option', ['released_boxes', 'box_centers'])
+def test_boxes_are_filled_as_in_training(tool: ModuleType, option: str) -> None:
+    torch.manual_seed(0)
+    model = make_boxvis(**{option: True})
+    instances: Instances = {4: (0, [(8.25, 8.75, 59.25, 50.25)] * 3)}
+    [clip] = tool.compare(model, make_dataset(instances), [0], [])
+    targets = ClipTargets.from_data_sample(make_sample(instances), SIZE, **{option: True})
+    assert torch.equal(clip.masks[tool.BOX], targets.box_masks)
 
 
 def test_clips_without_masks(tool: ModuleType) -> None:

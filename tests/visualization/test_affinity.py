@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import itertools
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from torch import Tensor
 
 from mmboxvis.models.losses import STPALoss
@@ -111,13 +113,36 @@ def test_most_temporal_instances_come_first() -> None:
     assert (steps[:2] > 100).all() and steps[2] == 0
 
 
-def test_tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope='module')
+def tool() -> ModuleType:
     spec = importlib.util.spec_from_file_location(
         'browse_dataset', ROOT / 'tools/misc/browse_dataset.py'
     )
     assert spec is not None and spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize('option', ['released_boxes', 'box_centers'])
+def test_tool_fills_boxes_as_training_does(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    masks: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        tool, 'clip_sheet', lambda _, targets, *args, **kwargs: masks.append(targets.box_masks)
+    )
+    cfg = Config.fromfile(ROOT / 'configs/boxvis/boxvis_tiny_toyvis.py')
+    cfg.train_dataloader.dataset.update(data_root=str(tmp_path))
+    cfg.train_dataloader.dataset.generate.update(num_train=1, num_val=1)
+    for chosen in (False, True):
+        cfg.model.update({'released_boxes': False, 'box_centers': False, option: chosen})
+        np.random.seed(0)
+        tool.ClipBrowser(cfg, None).sheet(0, 1, tmp_path / 'sheet.png')
+    assert not torch.equal(*masks)
+
+
+def test_tool(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = (
         f'train_dataloader.dataset.data_root={tmp_path / "toy"}',
         'train_dataloader.dataset.generate.num_train=2',

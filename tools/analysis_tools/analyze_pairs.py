@@ -224,8 +224,8 @@ def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> I
                 prediction = model.student(batch['inputs'], last_only=True)[-1]
             features = prediction.mask_features[0]
         size = (int(rgb.shape[-2]), int(rgb.shape[-1]))
-        centers = cfg.model.get('box_centers', False)
-        targets = ClipTargets.from_data_sample(sample, size, box_centers=centers)
+        filling = {name: cfg.model.get(name, False) for name in ('released_boxes', 'box_centers')}
+        targets = ClipTargets.from_data_sample(sample, size, **filling)
         classes = dataset.metainfo['classes']
         yield Clip(rgb_to_lab(rgb), features, targets, rgb, classes, batch['inputs'])
 

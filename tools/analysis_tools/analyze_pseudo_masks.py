@@ -197,7 +197,9 @@ def compare(
         batch = model.data_preprocessor(pseudo_collate([dataset[int(index)]]), True)
         rgb, [sample] = batch['rgb'][0], batch['data_samples']
         size = (rgb.shape[-2], rgb.shape[-1])
-        targets = ClipTargets.from_data_sample(sample, size, box_centers=model.box_centers)
+        targets = ClipTargets.from_data_sample(
+            sample, size, released_boxes=model.released_boxes, box_centers=model.box_centers
+        )
         if targets.masks is None:
             raise ValueError('--truth loads no masks; take the config of a pixel-supervised twin')
         prediction = model.teacher(batch['inputs'], last_only=True)[-1]

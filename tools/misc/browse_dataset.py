@@ -49,7 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class ClipBrowser:
-    """Loads clips as training does, and pairs their points as its loss does.
+    """Loads clips as training does, fills their boxes, and pairs their points as its loss does.
 
     Args:
         cfg: a config of BoxVIS.
@@ -61,6 +61,8 @@ class ClipBrowser:
         sampler = dict(cfg.train_dataloader.sampler)
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=self.dataset))
         self.preprocessor = MODELS.build(cfg.model.data_preprocessor)
+        options = ('released_boxes', 'box_centers')
+        self.filling = {name: cfg.model.get(name, False) for name in options}
         settings = dict(cfg.model.get('criterion', {}).get('loss_pair') or dict(type='STPALoss'))
         if settings['type'] != 'STPALoss':
             settings = dict(type='STPALoss', num_neighbors=2)
@@ -83,7 +85,9 @@ class ClipBrowser:
         clip = self.dataset[index]
         batch = self.preprocessor(pseudo_collate([clip]), True)
         rgb, [sample] = batch['rgb'][0], batch['data_samples']
-        targets = ClipTargets.from_data_sample(sample, (rgb.shape[-2], rgb.shape[-1]))
+        targets = ClipTargets.from_data_sample(
+            sample, (rgb.shape[-2], rgb.shape[-1]), **self.filling
+        )
         features = None
         if self.loss_pair.use_patch_corr:
             features = self.model.student(batch['inputs'], last_only=True)[-1].mask_features[0]
