@@ -75,7 +75,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--boxes', action='store_true', help='draw the boxes around masks, too')
     parser.add_argument(
-        '--trails', type=int, default=0, metavar='N', help='draw the centres of the last N frames'
+        '--trails', type=int, default=0, metavar='N', help='draw the way of the last N frames'
     )
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
     parser.add_argument('--no-video', action='store_true', help='write no overlay.mp4')

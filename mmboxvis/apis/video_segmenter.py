@@ -321,7 +321,7 @@ class VideoSegmenter:
             fps: frames per second; by default as many as the source shows of those used, 8 where
                 it does not tell.
             frames: the frames, where the source was an iterator of too many to keep.
-            trail_length: number of earlier centres drawn behind each track.
+            trail_length: number of earlier frames whose centres are drawn behind each track.
             show_boxes: whether the boxes around the masks are drawn as well.
 
         Raises:

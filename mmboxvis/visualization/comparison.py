@@ -95,7 +95,7 @@ def comparison_video(
         video_ids: the videos in this order; all where ``None``.
         score_thr: results of a lower score are not shown.
         fps: frames per second.
-        trail_length: number of earlier centres drawn behind each track.
+        trail_length: number of earlier frames whose centres are drawn behind each track.
         show_boxes: whether the boxes around the masks are drawn as well.
         max_side: the longest side of the video in pixels.
 

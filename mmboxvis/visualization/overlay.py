@@ -80,7 +80,8 @@ def draw_tracks(
         track_ids: (M,), choose the colours; the positions where not given.
         class_names: a sequence, or a mapping such as category id to name.
         alpha: opacity of the fill, 0-1.
-        trails: M arrays (k, 2) of earlier centres, xy in pixels of ``frame``, oldest first.
+        trails: M arrays (k, 2) of the centres of successive frames, xy in pixels of ``frame``,
+            oldest first; NaN where a track is not seen, over which no line is drawn.
         min_side: a frame whose short side is smaller is enlarged by a whole factor for display;
             ``None`` keeps the size.
         show_ids: whether captions end with ``#id`` (only where ``track_ids`` are given).
@@ -139,7 +140,8 @@ def overlay_frames(
         track_ids: (M,).
         class_names: names of the labels.
         alpha: opacity of the fill.
-        trail_length: number of earlier centres drawn behind each track; 0 draws none.
+        trail_length: number of earlier frames whose centres are drawn behind each track; 0 draws
+            none.
         show_boxes: whether the boxes around the masks are drawn where no ``boxes`` are given.
         min_side: smallest short side of the result.
 
@@ -151,7 +153,7 @@ def overlay_frames(
     """
     if trail_length < 0:
         raise ValueError(f'trail_length must be at least 0, got {trail_length}')
-    history: list[deque[np.ndarray]] = [deque(maxlen=trail_length) for _ in labels]
+    history: list[deque[np.ndarray]] = [deque(maxlen=trail_length + 1) for _ in labels]
     for t, frame in enumerate(frames):
         masks = None
         if segmentations is not None:
@@ -165,8 +167,7 @@ def overlay_frames(
             shown = [_box_around(mask) for mask in masks]
         if trail_length:
             for centres, centre in zip(history, _centres(masks, shown), strict=True):
-                if centre is not None:
-                    centres.append(centre)
+                centres.append(np.full(2, np.nan) if centre is None else centre)
         yield draw_tracks(
             frame,
             masks=masks,
@@ -305,13 +306,15 @@ def _paint_mask(canvas: np.ndarray, mask: np.ndarray, color: BGR, alpha: float, 
 
 
 def _paint_trail(canvas: np.ndarray, trail: np.ndarray, color: BGR, line: int) -> None:
-    points = np.rint(trail).astype(int)
+    seen = np.isfinite(trail).all(-1)
+    points = np.rint(np.where(seen[:, None], trail, 0)).astype(int)
+    steps = [pair for pair, known in zip(pairwise(points), pairwise(seen)) if all(known)]
     # a dark rim, for the trail lies on a mask of its own colour
     for shade, rim in (((20, 20, 20), max(1, line)), (color, 0)):
-        for start, end in pairwise(points):
+        for start, end in steps:
             ends = tuple(start.tolist()), tuple(end.tolist())
             cv2.line(canvas, *ends, shade, line + 2 * rim, cv2.LINE_AA)
-        for point in points:
+        for point in points[seen]:
             cv2.circle(canvas, tuple(point.tolist()), line + 1 + rim, shade, -1, cv2.LINE_AA)
 
 

@@ -42,7 +42,7 @@ class VideoOverlayHook(Hook):
             numbered from 0.
         during_val: whether videos of the validations between training are written as well; a
             later validation replaces the files of an earlier one.
-        trail_length: number of earlier centres drawn behind each track.
+        trail_length: number of earlier frames whose centres are drawn behind each track.
         show_boxes: whether the boxes around the masks are drawn as well.
     """
 

@@ -182,7 +182,26 @@ def test_overlay_frames_is_lazy_and_follows_the_frames() -> None:
     np.testing.assert_array_equal(next(drawn), gray())
     last = next(drawn)
     assert (last[115, 175] != 90).any()
-    assert (last[114, 110] != 90).any(), 'the trail joins the centres on either side of the gap'
+    assert (last[115, 55] != 90).any(), 'the centre before the gap is drawn'
+    assert (last[114, 110] == 90).all(), 'no line leads over the gap'
+
+
+@pytest.mark.parametrize('length', [0, 1, 3])
+def test_trails_show_the_last_frames_not_the_last_sights(length: int) -> None:
+    centers = [30, None, 90, 120, 150, None, 210]
+    boxes = [None if x is None else [x - 10, 100, x + 10, 120] for x in centers]
+    drawn = overlay_frames(
+        [gray()] * 7, None, boxes=[boxes], labels=[0], class_names=NAMES, trail_length=length
+    )
+    *_, fifth, _, last = drawn
+    for frame, now in ((fifth, 4), (last, 6)):
+        row = (frame[110] != 90).any(-1)
+        for t, x in enumerate(centers):
+            assert x is None or t == now or row[x] == (now - length <= t < now)
+    # the way between two frames, and none over the frame without a box
+    assert (fifth[110, 135] != 90).any() == (length >= 1)
+    assert (fifth[110, 105] != 90).any() == (length >= 2)
+    assert (fifth[110, 60] == 90).all() and (last[110, 180] == 90).all()
 
 
 def test_overlay_frames_names_a_short_track() -> None:

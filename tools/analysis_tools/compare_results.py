@@ -36,7 +36,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, default=0.3, help='least score drawn (0-1)')
     video = parser.add_argument_group('videos')
     video.add_argument('--fps', type=float, default=8, help='frames per second (default: 8)')
-    video.add_argument('--trails', type=int, default=0, metavar='N', help='earlier centres drawn')
+    video.add_argument(
+        '--trails', type=int, default=0, metavar='N', help='draw the way of N frames'
+    )
     video.add_argument('--boxes', action='store_true', help='draw the boxes around masks, too')
     sheet = parser.add_argument_group('sheets')
     sheet.add_argument('--num-videos', type=int, default=4, help='spread over the file')
