@@ -3,8 +3,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,6 +51,39 @@ def test_onnxruntime_predicts_the_same(program: ModuleType, tmp_path: Path) -> N
         )
 
 
+class TorchSession:
+    """Runs the part itself where onnxruntime would run its export."""
+
+    def __init__(self, part: torch.nn.Module) -> None:
+        self.part = part
+
+    def get_inputs(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name='frame')]
+
+    def run(self, _: None, feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        return [out.numpy() for out in self.part(*map(torch.from_numpy, feed.values()))]
+
+
+@torch.no_grad()
+def test_frames_are_padded_with_the_mean(
+    program: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    part = program.FramePart(make_mask2former_vis().eval())
+    frame = torch.rand(3, 64, 96) * 255
+    assert program.padding_difference(part, TorchSession(part), frame) < 1e-4
+    padded = part.padded(frame[:, :50, :70], (64, 96))
+    assert torch.equal(padded[0, :, :50, :70], frame[:, :50, :70])
+    for corner in (padded[0, :, 63, 0], padded[0, :, 0, 95]):
+        torch.testing.assert_close(corner, torch.tensor([123.675, 116.28, 103.53]))
+
+    def black(small: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return part.preprocessor.pad(small, size)[None]
+
+    monkeypatch.setattr(part, 'padded', black)
+    assert program.padding_difference(part, TorchSession(part), frame) > program.TOLERANCE
+
+
 def test_without_onnx_it_says_what_to_install(
     program: ModuleType,
     tmp_path: Path,
@@ -62,6 +96,9 @@ def test_without_onnx_it_says_what_to_install(
     assert not (tmp_path / 'out').exists()
 
 
-def test_sizes_that_the_network_cannot_take_are_refused(program: ModuleType) -> None:
+def test_sizes_that_the_network_cannot_take_are_refused(
+    program: ModuleType, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit):
         program.main([TINY, '--out', 'out', '--size', '60', '90'])
+    assert 'with the mean of the preprocessor (123.675 116.28 103.53' in capsys.readouterr().err
