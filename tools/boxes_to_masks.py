@@ -51,7 +51,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('images', type=Path, help='folder that the file names are relative to')
     parser.add_argument('--checkpoint', type=Path, required=True, help='weights, ours or released')
     parser.add_argument(
-        '--config', type=Path, help='config of the weights; released weights need none'
+        '--config',
+        type=Path,
+        help='config of the weights, for released ones that of configs/testing; without one they '
+        'run with a short edge of 360',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where to write')
     parser.add_argument(

@@ -61,7 +61,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('--checkpoint', type=Path, required=True, help='weights, ours or released')
     parser.add_argument(
-        '--config', type=Path, help='config of the weights; released weights need none'
+        '--config',
+        type=Path,
+        help='config of the weights, for released ones that of configs/testing; without one they '
+        'run with a short edge of 360, the query tracker, and numbers for names',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='where to write')
     parser.add_argument('--start', type=int, default=0, help='first frame to use, from 0')
@@ -94,7 +97,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def load_segmenter(args: argparse.Namespace) -> VideoSegmenter:
     """Load the network that the command line names."""
     if args.config is None:
-        return VideoSegmenter.from_official(args.checkpoint, args.device)
+        segmenter = VideoSegmenter.from_official(args.checkpoint, args.device)
+        print(
+            'No --config, so assumed: short edge 360, long edge at most 1333; the query tracker; '
+            f'{len(segmenter.classes)} classes called {segmenter.classes[0]!r} and so on. Weights '
+            'for OVIS or BVISD are meant for 480: give their config of configs/testing.'
+        )
+        return segmenter
     return VideoSegmenter(args.config, args.checkpoint, args.device)
 
 
@@ -115,11 +124,12 @@ def track(items: Iterable[Item], what: str, total: int | None, done: int = 0) ->
             progress.advance(task)
 
 
-def segment(segmenter: VideoSegmenter, args: argparse.Namespace) -> dict[str, float]:
+def segment(segmenter: VideoSegmenter, args: argparse.Namespace) -> dict[str, float | None]:
     """Run the network over the video, from where an earlier run stopped.
 
     Returns:
-        Frames segmented now, seconds they took, frames per second.
+        Frames segmented now, seconds they took, frames per second: ``None`` where an earlier run
+        did them all.
     """
     spool = args.out / SPOOL
     if args.restart:
@@ -146,21 +156,19 @@ def segment(segmenter: VideoSegmenter, args: argparse.Namespace) -> dict[str, fl
             spool.unlink()
         raise
     seconds = time.perf_counter() - begin
-    return dict(
-        frames=count, seconds=round(seconds, 2), frames_per_second=round(count / seconds, 2)
-    )
+    speed = round(count / seconds, 2) if count else None
+    return dict(frames=count, seconds=round(seconds, 2), frames_per_second=speed)
 
 
 def cut_off(source: FrameSource) -> dict[str, int]:
     """How many frames a movie has and should have, if it ended before its header says."""
-    counts = getattr(source, 'cut_off', None)
-    return (
-        {} if counts is None else dict(source_frames=counts[0], source_frames_in_header=counts[1])
-    )
+    if source.cut_off is None:
+        return {}
+    return dict(zip(('source_frames', 'source_frames_in_header'), source.cut_off, strict=True))
 
 
 def describe(
-    segmenter: VideoSegmenter, args: argparse.Namespace, speed: dict[str, float]
+    segmenter: VideoSegmenter, args: argparse.Namespace, speed: dict[str, float | None]
 ) -> dict[str, Any]:
     """What results.json is about, in the layout of an annotation file without annotations."""
     run = segmenter.run
@@ -216,10 +224,16 @@ def run_all(args: argparse.Namespace) -> None:
     shown = len(run.shown_tracks(args.score_thr).labels)
     run.spool.close()
     (args.out / SPOOL).unlink()
-    lost = ' (the file ends before its header says, see above)' if cut_off(run.source) else ''
+    lost = ''
+    if run.source.cut_off is not None:
+        came, told = run.source.cut_off
+        lost = f' (the file ends before its header says: {came} of {told} frames)'
+    pace = 'all segmented in an earlier run'
+    if speed['frames_per_second'] is not None:
+        pace = f'{speed["frames_per_second"]} frames/s'
     print(
         f'{run.num_frames} frames{lost}, {shown} tracks with a score of at least {args.score_thr}, '
-        f'{speed["frames_per_second"]} frames/s. Wrote {", ".join(map(str, written))}'
+        f'{pace}. Wrote {", ".join(map(str, written))}'
     )
 
 

@@ -157,6 +157,7 @@ class VideoRun:
             )
         self.ori_shape = tuple(state['ori_shape'])
         self.num_frames, self.complete = state['num_frames'], state['complete']
+        self.source.cut_off = unpack(state.get('cut_off'))
         self.position = StreamPosition(**state['position'])
         self.masks.counts, self.masks.windows = unpack(state['counts']), unpack(state['windows'])
         vars(self.predictor.tracker).update(unpack(state['tracker']))
@@ -292,6 +293,7 @@ class VideoRun:
                 ori_shape=list(self.ori_shape),
                 num_frames=self.num_frames,
                 complete=self.complete,
+                cut_off=pack(self.source.cut_off),
                 position=asdict(self.position),
                 counts=pack(self.masks.counts),
                 windows=pack(self.masks.windows),

@@ -136,6 +136,11 @@ class VideoSegmenter:
     ) -> VideoSegmenter:
         """Uses a released checkpoint without a config, see :func:`load_official`.
 
+        Whatever it was trained on, it runs as the released R50 does on YouTube-VIS: short edge
+        360, :class:`QueryTracker`, classes called ``class 0`` and so on. Weights for OVIS and
+        BVISD are meant for a short edge of 480, their Swin-L for the overlap tracker: better give
+        the class their config of ``configs/testing``, which takes a released checkpoint as well.
+
         Args:
             path: a released ``.pkl`` or ``.pth``.
             device: see the class.

@@ -88,8 +88,9 @@ def test_video(tool: ModuleType, files: Path, tmp_path: Path, capsys: Any) -> No
     assert 'frames/s' in printed
 
 
-def test_cut_off_movie(tool: ModuleType, files: Path, tmp_path: Path, capsys: Any) -> None:
-    """Is processed as far as it goes, and it is said how far that is."""
+@pytest.fixture
+def cut_movie(tmp_path: Path) -> Path:
+    """A movie with less frames than its header says."""
     path, cut = tmp_path / 'whole.mp4', tmp_path / 'cut.mp4'
     with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
         stream = container.add_stream('mpeg4', rate=5)
@@ -99,13 +100,52 @@ def test_cut_off_movie(tool: ModuleType, files: Path, tmp_path: Path, capsys: An
         container.mux(stream.encode(None))
     content = path.read_bytes()
     cut.write_bytes(content[: len(content) * 6 // 10])
-    command = [str(cut), *arguments(files, '', tmp_path / 'out', '--no-video')[1:]]
+    return cut
+
+
+def test_cut_off_movie(
+    tool: ModuleType, files: Path, tmp_path: Path, cut_movie: Path, capsys: Any
+) -> None:
+    """Is processed as far as it goes, and it is said how far that is."""
+    command = [str(cut_movie), *arguments(files, '', tmp_path / 'out', '--no-video')[1:]]
     with pytest.warns(UserWarning, match=rf'cut\.mp4: ends after \d+ .* tells of {NUM_FRAMES}'):
         tool.main(command)
     (video,) = json.loads((tmp_path / 'out/video.json').read_text())['videos']
     assert video['length'] == video['source_frames'] < NUM_FRAMES
     assert video['source_frames_in_header'] == NUM_FRAMES
     assert 'ends before its header says' in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings('ignore:.*ends after')
+def test_cut_off_movie_that_an_earlier_run_segmented(
+    tool: ModuleType, files: Path, tmp_path: Path, cut_movie: Path, capsys: Any
+) -> None:
+    command = [str(cut_movie), *arguments(files, '', tmp_path / 'out', '--no-video')[1:]]
+    with tool.load_segmenter(tool.parse_args(command)) as segmenter:
+        tool.segment(segmenter, tool.parse_args(command))
+    tool.main(command)
+    about = json.loads((tmp_path / 'out/video.json').read_text())
+    (video,) = about['videos']
+    assert video['length'] == video['source_frames'] < NUM_FRAMES
+    assert video['source_frames_in_header'] == NUM_FRAMES
+    assert (about['run']['frames'], about['run']['frames_per_second']) == (0, None)
+    printed = capsys.readouterr().out
+    assert f'{video["length"]} of {NUM_FRAMES} frames' in printed
+    assert 'all segmented in an earlier run' in printed
+
+
+def test_without_a_config_it_says_what_is_assumed(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(
+        'mmboxvis.apis.video_segmenter.load_official', lambda _: make_boxvis(pseudo_masks=None)
+    )
+    segmenter = tool.load_segmenter(tool.parse_args(['v', '--checkpoint', 'a.pkl', '--out', 'o']))
+    (resize,) = segmenter.transforms
+    assert resize.scale == (1333, 360)
+    printed = capsys.readouterr().out
+    for words in ('short edge 360', '1333', 'query tracker', "4 classes called 'class 0'"):
+        assert words in printed
 
 
 def test_folder_and_options(tool: ModuleType, files: Path, tmp_path: Path) -> None:
