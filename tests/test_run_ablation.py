@@ -275,6 +275,7 @@ def test_runs_once_and_reports(
     assert '| 2 spatial | 2 | 900 | 20.5 ± 0.5 |' in printed
     assert '| 50.0 ± 0.0 |  | 41.1 | 25.5 |' in printed
     # seed by seed the rows differ alike
+    assert '| AP, to the row before |' in printed
     assert '| 50.0 ± 0.0 | +10.0 ± 0.0 | 42.6 | 26.5 |' in printed
     folder = tmp_path / 'table4_toyvis'
     assert {p.name for p in folder.iterdir() if p.is_file()} == {
@@ -289,6 +290,20 @@ def test_runs_once_and_reports(
     assert tool.main([*command, '--rows', '2 spatial']) == 0
     assert faked == []
     assert '+ centre shift' in capsys.readouterr().out, 'the report forgets what it did not run'
+
+
+def test_options_are_compared_with_the_first_row(
+    tool: ModuleType, faked: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ['beyond', '--set', 'toyvis', '--out', str(tmp_path), '--seeds', '0', '1']
+    assert tool.main([*command, '--rows', 'BoxVIS', 'matched patches', 'jittered student']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any('| AP, to BoxVIS |' in line for line in lines)
+    changes = [line for line in lines if line.endswith('| +0.0 ± 0.0 |')]
+    assert [line.split('|')[1].strip() for line in changes] == [
+        'matched patches',
+        'jittered student',
+    ]
 
 
 def test_run_too_short_for_the_log_has_scores_but_no_curves(

@@ -126,7 +126,8 @@ def _table(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> str:
     papers = list(dict.fromkeys(name for row in study.rows for name in row.paper))
     metrics = known_metrics(by_row)
     changed = [key for key in metrics if key.split('/')[-1] == 'AP']
-    changes = [f'{metrics[key]}, change' for key in changed]
+    named = 'the row before' if study.by_steps else next(iter(by_row))
+    changes = [f'{metrics[key]}, to {named}' for key in changed]
     header = ['row', 'seeds', 'steps', *metrics.values(), *changes]
     header += [f'paper {name}' for name in papers]
     lines = [header, ['---'] * len(header)]
@@ -141,7 +142,8 @@ def _table(study: Study, by_row: dict[str, list[dict[str, Any]]]) -> str:
         steps_up = [change_of(runs, before, metric) for metric in changed]
         values += ['' if change is None else f'{change:+}' for change in steps_up]
         lines.append([row.name, str(len(runs)), steps, *values, *paper])
-        before = runs
+        if study.by_steps or not before:
+            before = runs
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 

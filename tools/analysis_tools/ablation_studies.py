@@ -85,12 +85,15 @@ class Study:
         claim: what the paper says of the rows, or what is asked.
         rows: in the order of the table.
         sets: keys of :data:`SETS` that it runs on; empty for all.
+        by_steps: whether each row adds to the one before, which it is compared with; else all are
+            compared with the first.
     """
 
     title: str
     claim: str
     rows: tuple[Row, ...]
     sets: tuple[str, ...] = ()
+    by_steps: bool = False
 
 
 # each fold has one of the three videos with several objects
@@ -279,6 +282,7 @@ STUDIES = {
                 paper=_paper(41.2, 23.9),
             ),
         ),
+        by_steps=True,
     ),
     'table4': Study(
         'Parts of the STPA loss, without pseudo masks (Table 4)',
@@ -298,6 +302,7 @@ STUDIES = {
             Row('+ centre shift', _pairs(5), paper=_paper(42.6, 26.5)),
             Row('2 + 5, all', _pairs(7), paper=_paper(43.0, 26.9)),
         ),
+        by_steps=True,
     ),
     'shift': Study(
         'What following the centre of the box is worth, by the weight of the pairs',
@@ -310,6 +315,7 @@ STUDIES = {
                 ('following', _pairs(7)),
             )
         ),
+        by_steps=True,
     ),
     'table5': Study(
         'Sources of clips (Table 5): real videos : drawn videos : images',
