@@ -63,7 +63,7 @@ def gradients(model: Any, clip: Clip, losses: Mapping[str, Losses]) -> dict[str,
         )
         found[name] = torch.cat(
             [
-                torch.zeros(p.numel()) if part is None else part.flatten()
+                (torch.zeros_like(p) if part is None else part).flatten()
                 for p, part in zip(parameters, parts, strict=True)
             ]
         )

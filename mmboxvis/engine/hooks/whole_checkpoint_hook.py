@@ -51,7 +51,7 @@ class WholeCheckpointHook(CheckpointHook):
             cannot resume within an epoch.
         """
         step = runner.iter + int(not between_steps)
-        if not self.by_epoch and self.filename_tmpl.format(step) != Path(self.last_ckpt or '').name:
+        if not self.by_epoch and not self._is_newest(step):
             self._save_checkpoint_with_step(runner, step, dict(epoch=runner.epoch, iter=step))
         return str(self.last_ckpt)
 
@@ -81,13 +81,8 @@ class WholeCheckpointHook(CheckpointHook):
         runner.message_hub.update_info(_VALIDATED, runner.iter)
         self._saved = False
         super().after_val_epoch(runner, metrics or {})
-        newest = Path(self.last_ckpt or '').name
         # mmengine writes the newest again only where it is the best
-        if (
-            not self.by_epoch
-            and newest == self.filename_tmpl.format(runner.iter)
-            and not self._saved
-        ):
+        if not self.by_epoch and self._is_newest(runner.iter) and not self._saved:
             meta = dict(epoch=runner.epoch, iter=runner.iter)
             self._save_checkpoint_with_step(runner, runner.iter, meta)
 
@@ -103,6 +98,10 @@ class WholeCheckpointHook(CheckpointHook):
         """Makes mmengine's objects of it again."""
         if 'message_hub' in checkpoint:
             checkpoint['message_hub'] = rebuilt_history(checkpoint['message_hub'])
+
+    def _is_newest(self, step: int) -> bool:
+        """Whether the checkpoint of a step is the last one that was written."""
+        return self.filename_tmpl.format(step) == Path(self.last_ckpt or '').name
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict[str, Any]) -> None:
         kept = self.keep_ckpt_ids if self.max_keep_ckpts > 0 else None

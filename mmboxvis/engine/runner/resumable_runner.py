@@ -78,7 +78,7 @@ class ResumableRunner(Runner):
                 self.logger.info(f'{self.work_dir} holds no checkpoint to resume: starting anew')
         if self._resume and self._load_from is not None:
             self._take_seed(self._load_from)
-        if not self._resume:
+        if not self._resume and is_main_process():
             self._warn_of_another_run()
         try:
             return super().train()
@@ -146,7 +146,7 @@ class ResumableRunner(Runner):
     def _warn_of_another_run(self) -> None:
         """Tells that a run that starts anew will write over the checkpoints of another."""
         there = list(saved_steps(checkpoint_folder(self.work_dir)))
-        if there and is_main_process():
+        if there:
             self.logger.warning(
                 f'this run starts anew and writes over what an earlier one left in '
                 f'{there[-1].parent} (up to {there[-1].name}); --resume goes on with that, '
