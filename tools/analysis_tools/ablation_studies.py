@@ -375,6 +375,11 @@ STUDIES = {
                 {f'{_PAIR}.color_thr': 0.1, **_threshold('constant', 0.3)},
                 pretrained=True,
             ),
+            Row(
+                'pretrained, boxes, refined by colour models',
+                {**_BY_COLOR_MODELS, **_RELIED_ON},
+                pretrained=True,
+            ),
             Row('pretrained, masks', pixels=True, pretrained=True),
         ),
     ),
