@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,55 @@ def natural_key(name: str) -> tuple[list[Any], str]:
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
+@dataclass(frozen=True)
+class ImageRoot(os.PathLike[str]):
+    """A folder of images that may have links in it, at places which the user or a config names.
+
+    It stands wherever a path of an image folder does. An annotation file cannot add a place:
+    what lies in one of ``linked`` must stay below it, all else below ``path``.
+
+    Example:
+        >>> root = ImageRoot('data', ('OVIS/train',))  # data/OVIS may be a link, or train
+        >>> path_below(root, 'OVIS/train/some_video/0.jpg')
+        'data/OVIS/train/some_video/0.jpg'
+
+    Args:
+        path: the folder; it may be a link itself.
+        linked: folders relative to ``path``.
+
+    Raises:
+        ValueError: if ``linked`` is no list of folders below ``path``.
+    """
+
+    path: StrPath
+    linked: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.linked, str):
+            raise ValueError(f'linked must be a list of folders, got {self.linked!r}')
+        folders = tuple(folder.rstrip('/') for folder in self.linked)
+        for given, folder in zip(self.linked, folders, strict=True):
+            fault = name_fault(folder)
+            if fault is not None:
+                raise ValueError(f'linked folder {given!r} {fault}')
+        object.__setattr__(self, 'linked', folders)
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return os.fspath(self.path)
+
+    def folder_of(self, name: str) -> str:
+        """The folder that ``name``, relative to ``path``, must stay below."""
+        around = [folder for folder in self.linked if name.startswith(f'{folder}/')]
+        return os.path.join(self.path, max(around, key=len)) if around else os.fspath(self.path)
+
+
 def path_below(root: StrPath, name: str) -> str:
     """Joins a name from an untrusted file to its folder.
 
-    The folder itself may be a link.
+    The folder itself may be a link, and so may those that an :class:`ImageRoot` names.
 
     Raises:
         OutsideError: if the name, or a link that it goes through, leads out of the folder.
@@ -75,16 +121,17 @@ def path_below(root: StrPath, name: str) -> str:
     if fault is not None:
         raise OutsideError(f'{name[:200]!r} {fault}')
     path = os.path.join(root, name)
-    _check_links(root, path)
+    folder = root.folder_of(name) if isinstance(root, ImageRoot) else root
+    _check_links(folder, path, ', or name the folder that is one (linked)')
     return path
 
 
-def _check_links(root: StrPath, path: StrPath) -> None:
+def _check_links(root: StrPath, path: StrPath, or_else: str = '') -> None:
     real_root = os.path.realpath(root)
     if os.path.commonpath([os.path.realpath(path), real_root]) != real_root:
         raise OutsideError(
             f'{path} goes through a link that leads out of {root}; put the files there, or make '
-            'the whole folder a link'
+            f'the whole folder a link{or_else}'
         )
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from mmboxvis.files import natural_key, require_writable, whole_files
+from mmboxvis.files import (
+    ImageRoot,
+    OutsideError,
+    natural_key,
+    path_below,
+    require_writable,
+    whole_files,
+)
 
 
 def listed(root: Path) -> dict[str, str]:
@@ -60,3 +67,38 @@ def test_the_last_file_is_moved_last(tmp_path: Path, monkeypatch: pytest.MonkeyP
             (draft / name).write_text(name)
         monkeypatch.setattr('os.replace', lambda old, new: moved.append(Path(new).name))
     assert moved == ['b.txt', 'c.txt', 'a.txt']
+
+
+def test_only_links_that_are_named_are_followed(tmp_path: Path) -> None:
+    root, disk = tmp_path / 'root', tmp_path / 'disk'
+    for folder in (root / 'set', disk / 'train', disk / 'secret'):
+        folder.mkdir(parents=True)
+    (root / 'whole').symlink_to(disk)
+    (root / 'set' / 'train').symlink_to(disk / 'train')
+    (disk / 'train' / 'out').symlink_to(disk / 'secret')
+    name = 'set/train/0.jpg'
+    for strict in (root, ImageRoot(root), ImageRoot(root, ['set', 'set/tra', 'train'])):
+        with pytest.raises(OutsideError, match='goes through a link'):
+            path_below(strict, name)
+    # with and without the parent named, and with the slash that a shell completes
+    for linked in (['set/train'], ['set', 'set/train'], ['set/train', 'set'], ['set/train/']):
+        assert path_below(ImageRoot(root, linked), name) == str(root / name)
+    # a link on the way to the folder, and all that lies in a folder which is one
+    assert path_below(ImageRoot(root, ['whole/train']), 'whole/train/0.jpg')
+    assert path_below(ImageRoot(root, ['whole']), 'whole/secret/0.jpg')
+    for linked, outside in (
+        (['set/train'], 'set/train/out/0.jpg'),
+        (['set/train'], 'set/train/../train/0.jpg'),
+        (['whole/train'], 'whole/secret/0.jpg'),
+        (['whole/train'], 'whole/trainer/0.jpg'),
+        (['whole/train'], 'whole/train/out/0.jpg'),
+        (['whole/train'], './whole/train/0.jpg'),
+    ):
+        with pytest.raises(OutsideError):
+            path_below(ImageRoot(root, linked), outside)
+
+
+@pytest.mark.parametrize('linked', ['set/train', [''], ['/etc'], ['set/../..'], ['C:/x']])
+def test_linked_folders_are_a_list_of_folders_below(linked: list[str]) -> None:
+    with pytest.raises(ValueError, match='linked'):
+        ImageRoot('root', linked)

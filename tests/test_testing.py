@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope
 
 from mmboxvis._cli import UsageError
 from mmboxvis.evaluation import VISMetric
-from mmboxvis.files import AnnotationError
+from mmboxvis.files import AnnotationError, ImageRoot
 from mmboxvis.registry import DATASETS, MODELS
 from tests.engine.small_runs import Run, load_module, make_config
 
@@ -180,11 +180,14 @@ def test_report_is_given_the_options_of_the_metric(
 
 
 def test_images_of_a_data_set_or_of_its_parts() -> None:
-    def part(folder: str) -> SimpleNamespace:
-        return SimpleNamespace(data_prefix=dict(img=folder))
+    def part(folder: str, **attributes: Any) -> SimpleNamespace:
+        return SimpleNamespace(data_prefix=dict(img=folder), **attributes)
 
     find = load_module('tools/test.py').image_folder
-    assert find(part('a')) == find(SimpleNamespace(datasets=[part('a'), part('a')])) == 'a'
+    assert find(part('a')) == find(SimpleNamespace(datasets=[part('a'), part('a')]))
+    assert find(part('a')) == ImageRoot('a')
+    some = [part('a', linked=('x', 'y')), part('a', linked=('x',))]
+    assert find(SimpleNamespace(datasets=some)) == ImageRoot('a', ('x', 'y'))
     for several in ([part('a'), part('b')], [SimpleNamespace()]):
         with pytest.raises(UsageError, match=r'--report draws .* has (a and b|none)'):
             find(SimpleNamespace(datasets=several))

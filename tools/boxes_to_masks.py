@@ -30,7 +30,7 @@ from mmboxvis.apis.boxes_to_masks import (
 )
 from mmboxvis.apis.mask_exports import to_coco, write_cvat_images, write_cvat_videos
 from mmboxvis.datasets.video_json import read_json
-from mmboxvis.files import whole_file
+from mmboxvis.files import ImageRoot, whole_file
 from mmboxvis.models.task_modules import AffinityRefinement, ColorModelRefinement
 
 REVIEW_COLUMNS = (
@@ -49,6 +49,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('boxes', type=Path, help='annotations in YouTube-VIS layout')
     parser.add_argument('images', type=Path, help='folder that the file names are relative to')
+    parser.add_argument(
+        '--linked',
+        nargs='+',
+        default=(),
+        metavar='DIR',
+        help='folders below it that may be links, such as OVIS/train',
+    )
     parser.add_argument('--checkpoint', type=Path, required=True, help='weights, ours or released')
     parser.add_argument(
         '--config',
@@ -111,7 +118,7 @@ def annotate(
         class_agnostic=args.class_agnostic,
         refinements=[ColorModelRefinement(), AffinityRefinement()] if args.refine else [],
     )
-    boxes = annotator.read(args.boxes, args.images)
+    boxes = annotator.read(args.boxes, ImageRoot(args.images, args.linked))
     if truth is not None:
         true_masks(boxes.content['annotations'], boxes.videos, truth, str(args.gt))
     begin = time.perf_counter()

@@ -25,7 +25,7 @@ from mmboxvis._cli import (
     write_json,
 )
 from mmboxvis.evaluation import VISMetric
-from mmboxvis.files import require_writable
+from mmboxvis.files import ImageRoot, require_writable
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -161,7 +161,7 @@ def check_parts(runner: Runner, args: argparse.Namespace) -> None:
             metric.require_videos([part.get_data_info(index) for index in range(len(part))])
 
 
-def image_folder(dataset: Any) -> str:
+def image_folder(dataset: Any) -> ImageRoot:
     """Return the folder that the frames of a data set, or of all its parts, are in.
 
     Raises:
@@ -175,7 +175,8 @@ def image_folder(dataset: Any) -> str:
             f'{" and ".join(sorted(folders)) or "none"}; draw the written results with '
             'tools/analysis_tools/html_report.py'
         )
-    return folders.pop()
+    linked = {folder for part in parts for folder in getattr(part, 'linked', ())}
+    return ImageRoot(folders.pop(), sorted(linked))
 
 
 def report(runner: Runner, path: str, title: str) -> None:

@@ -33,7 +33,7 @@ from mmboxvis.evaluation.functional.layout import (
     mask_string_problems,
 )
 from mmboxvis.evaluation.functional.rle import compress
-from mmboxvis.files import OutsideError, path_below
+from mmboxvis.files import OutsideError, StrPath, path_below
 from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.models.task_modules import BoxSupervisedAssigner, PseudoMaskGenerator
 from mmboxvis.models.task_modules.pseudo_mask_generator import projection_score
@@ -119,7 +119,7 @@ class BoxesToMasks:
         generator = getattr(segmenter.model, 'pseudo_mask_generator', None)
         self._assigner: BoxSupervisedAssigner = (generator or PseudoMaskGenerator()).assigner
 
-    def read(self, ann_file: str | Path, image_root: str | Path) -> BoxAnnotations:
+    def read(self, ann_file: str | Path, image_root: StrPath) -> BoxAnnotations:
         """Reads and checks an annotation file in YouTube-VIS layout; masks in it are not read.
 
         Raises:
@@ -143,9 +143,8 @@ class BoxesToMasks:
                 )
             except ValueError as error:
                 raise ValueError(f'{error}; or match by boxes alone (class_agnostic)') from error
-        root = Path(image_root)
-        videos = [_with_size(video, root, str(ann_file)) for video in reader.videos()]
-        return BoxAnnotations(content, root, videos, reader.instances(videos, label_of))
+        videos = [_with_size(video, image_root, str(ann_file)) for video in reader.videos()]
+        return BoxAnnotations(content, Path(image_root), videos, reader.instances(videos, label_of))
 
     def annotate(self, annotations: BoxAnnotations) -> Iterator[ObjectMasks]:
         """Finds the masks of one video after another."""
@@ -547,7 +546,7 @@ def _scaled(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor
     return boxes * scale.repeat(2)
 
 
-def _with_size(video: dict[str, Any], root: Path, ann_file: str) -> dict[str, Any]:
+def _with_size(video: dict[str, Any], root: StrPath, ann_file: str) -> dict[str, Any]:
     """Looks that the frames are there, inside the folder, and fills in a missing size."""
     for name in video['file_names']:
         where = f'{ann_file}: video {video["id"]} ({video["name"]}): {name}'
@@ -560,7 +559,7 @@ def _with_size(video: dict[str, Any], root: Path, ann_file: str) -> dict[str, An
     if video['height'] is not None and video['width'] is not None:
         return video
     try:
-        width, height = image_size(root / video['file_names'][0])
+        width, height = image_size(Path(root, video['file_names'][0]))
     except OSError as error:
         where = f'{ann_file}: video {video["id"]} ({video["name"]}), frame 0'
         raise AnnotationError(f'{where}: {error}') from error

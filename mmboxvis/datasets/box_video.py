@@ -12,7 +12,7 @@ from mmdet.structures import TrackDataSample
 from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
-from mmboxvis.files import OutsideError, path_below
+from mmboxvis.files import ImageRoot, OutsideError, path_below
 from mmboxvis.registry import DATASETS
 
 from .categories import class_palette, match_categories
@@ -39,7 +39,8 @@ class BoxVideo(BaseDataset):
     and ``file_names``.
 
     ``file_names`` must lie below ``img_root``, also where links are followed; ``img_root`` itself
-    may be a link. ``num_skipped`` counts the clips left out by ``on_error='skip'`` in this process.
+    may be a link, and so may the folders in ``linked``. ``num_skipped`` counts the clips left out
+    by ``on_error='skip'`` in this process.
 
     The annotation file is checked as a whole when it is loaded. Masks are never read unless
     ``box_source='mask'`` or ``load_masks=True``. Crowd annotations are dropped.
@@ -57,6 +58,8 @@ class BoxVideo(BaseDataset):
         ann_file: json in YouTube-VIS layout, relative to ``data_root``.
         img_root: folder that ``file_names`` are relative to, relative to ``data_root``.
         data_root: common root of both.
+        linked: folders below ``img_root``, relative to it, that may be links or be reached through
+            links: names that begin with one must lie below that folder instead.
         pipeline: in training, transforms of the clip dict (:mod:`.transforms`); in testing,
             transforms of one decoded frame, such as ``Resize``.
         test_mode: whole videos without annotations instead of clips.
@@ -96,6 +99,7 @@ class BoxVideo(BaseDataset):
         *,
         img_root: str = '',
         data_root: str = '',
+        linked: Sequence[str] = (),
         pipeline: Sequence[Transform | Mapping[str, Any]] = (),
         test_mode: bool = False,
         classes: Sequence[str] | None = None,
@@ -120,6 +124,7 @@ class BoxVideo(BaseDataset):
         self.category_map: str | dict[str, str | None] = (
             category_map if isinstance(category_map, str) else dict(category_map or {})
         )
+        self.linked = ImageRoot(img_root, linked).linked  # checked before the file is loaded
         self.videos = None if videos is None else frozenset(videos)
         self.unknown_categories = unknown_categories
         self.box_source = box_source
@@ -142,6 +147,11 @@ class BoxVideo(BaseDataset):
             lazy_init=lazy_init,
             max_refetch=max_refetch,
         )
+
+    @property
+    def image_root(self) -> ImageRoot:
+        """What the ``file_names`` start from."""
+        return ImageRoot(self.data_prefix['img'], self.linked)
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Reads and checks the annotation file."""
@@ -292,7 +302,7 @@ class BoxVideo(BaseDataset):
         """Looks that the first frame is there, and takes the size from it where none is given."""
         where = f'{self.ann_file}: video {video["id"]} ({video["name"]}), frame 0'
         try:
-            path = path_below(self.data_prefix['img'], video['file_names'][0])
+            path = path_below(self.image_root, video['file_names'][0])
         except OutsideError as error:
             raise AnnotationError(f'{where}: {error}') from error
         if not os.path.isfile(path):
@@ -309,7 +319,7 @@ class BoxVideo(BaseDataset):
         paths = []
         for frame in frames:
             try:
-                paths.append(path_below(self.data_prefix['img'], info['file_names'][frame]))
+                paths.append(path_below(self.image_root, info['file_names'][frame]))
             except OutsideError as error:
                 raise FrameError(f'video {info["name"]!r}, frame {frame}: {error}') from error
         return paths

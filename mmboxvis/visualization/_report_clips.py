@@ -6,13 +6,13 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from mmboxvis.evaluation.functional import ErrorAnalysis, track_iou
+from mmboxvis.files import StrPath
 
 from ._layout import fitted_height
 from ._track_frames import box_at, segmentation_at
@@ -30,7 +30,7 @@ _MAP_WIDTH = 96
 class ClipOptions:
     """How clips are drawn; see :func:`~.report.write_report`."""
 
-    image_root: Path
+    image_root: StrPath
     score_thr: float
     num_frames: int
     width: int

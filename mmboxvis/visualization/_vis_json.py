@@ -88,7 +88,7 @@ class FrameFiles(Sequence[np.ndarray]):
     """The frames of a video, read when asked for: (H, W, 3) uint8 BGR."""
 
     def __init__(self, image_root: StrPath, video: VideoFiles) -> None:
-        self.image_root = Path(image_root)
+        self.image_root = image_root
         self.video = video
 
     def __len__(self) -> int:

@@ -98,7 +98,7 @@ def write_report(
             'num_videos must be at least 0, frames_per_video and clip_width at least 1, got '
             f'{num_videos}, {frames_per_video} and {clip_width}'
         )
-    options = ClipOptions(Path(image_root), score_thr, frames_per_video, clip_width)
+    options = ClipOptions(image_root, score_thr, frames_per_video, clip_width)
     scoring = Scoring(iou_type, class_agnostic, videos)
     page = _page(gt_json, results_json, num_videos, options, scoring)
     training = [] if log is None else _training_curves(log)

@@ -29,6 +29,7 @@ from mmboxvis.apis.mask_exports import (
 )
 from mmboxvis.apis.official import save_whole
 from mmboxvis.datasets import AnnotationError, VideoFrames
+from mmboxvis.files import ImageRoot, StrPath
 from mmboxvis.models.task_modules import AffinityRefinement, ColorModelRefinement
 from mmboxvis.models.task_modules.refinement import Refinement
 from mmboxvis.models.vis import BoxVIS
@@ -100,7 +101,7 @@ def dataset(tmp_path: Path) -> tuple[Path, Path]:
     return path, tmp_path
 
 
-def annotated(segmenter: VideoSegmenter, dataset: tuple[Path, Path]) -> dict[str, Any]:
+def annotated(segmenter: VideoSegmenter, dataset: tuple[Path, StrPath]) -> dict[str, Any]:
     annotator = BoxesToMasks(segmenter)
     boxes = annotator.read(*dataset)
     return boxes.with_masks(annotator.annotate(boxes))
@@ -234,6 +235,19 @@ class TestDataSet:
         dataset[0].write_text(json.dumps(content))
         with pytest.raises(AnnotationError, match='leads out of the image folder'):
             BoxesToMasks(segmenter).read(*dataset)
+
+    def test_only_links_that_are_named_are_followed(
+        self, segmenter: VideoSegmenter, dataset: tuple[Path, Path]
+    ) -> None:
+        path, root = dataset
+        (root / 'v5').rename(root / 'elsewhere')
+        (root / 'images').mkdir()
+        for name, target in (('v1', 'v1'), ('v5', 'elsewhere')):
+            (root / 'images' / name).symlink_to(root / target)
+        found = annotated(segmenter, (path, ImageRoot(root / 'images', ['v1', 'v5'])))
+        assert len(found['annotations']) == 4
+        with pytest.raises(AnnotationError, match=r'v5/000\.png goes through a link'):
+            annotated(segmenter, (path, ImageRoot(root / 'images', ['v1'])))
 
     def test_turned_images(self, segmenter: VideoSegmenter, dataset: tuple[Path, Path]) -> None:
         exif = Image.Exif()

@@ -246,6 +246,9 @@ def test_names_that_lead_out_of_the_images(tiny_json, tiny_images, make, tmp_pat
     tiny_json['videos'][0]['file_names'][0] = 'away/0.png'
     with pytest.raises(AnnotationError, match=r'frame 0: .*away/0.png goes through a link'):
         make(img_root=str(images))
+    assert len(make(img_root=str(images), linked=['away'])) == 2
+    with pytest.raises(ValueError, match='linked'):
+        make(linked='away')
 
 
 def test_size_that_differs_from_the_file(tiny_json, make):

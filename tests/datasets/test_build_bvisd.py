@@ -11,7 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmboxvis.datasets import BVISD
 from mmboxvis.datasets.bvisd import split_training_json
@@ -19,17 +22,23 @@ from mmboxvis.datasets.bvisd_builder import FRAME_FOLDERS, build_bvisd
 from mmboxvis.datasets.categories import BVISD_CLASSES, category_names, to_bvisd
 from mmboxvis.datasets.json_stream import read_annotation_file
 from mmboxvis.datasets.video_json import AnnotationError
+from mmboxvis.registry import DATASETS
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_converters'
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / 'tools' / 'dataset_converters'
 LENGTH = 3
 
 
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('build_bvisd', TOOLS / 'build_bvisd.py')
+def tool(path: Path = TOOLS / 'build_bvisd.py') -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def check_tool() -> ModuleType:
+    return tool(ROOT / 'tools' / 'misc' / 'check_dataset.py')
 
 
 def video_json(source: str, num_videos: int, offset: int) -> dict[str, Any]:
@@ -350,6 +359,61 @@ def test_training_reads_what_was_built(tmp_path, files):
             instances = part.get_data_info(index)['instances']
             seen.update(zip(instances.ids.tolist(), instances.labels.tolist(), strict=True))
         assert seen == label
+
+
+def test_configs_read_a_tree_of_links(tmp_path, files, monkeypatch, capsys):
+    """Whole sets, or the folder of the frames alone, lie on another disk."""
+    disk, data = tmp_path / 'disk', tmp_path / 'data'
+    image = cv2.imencode('.jpg', np.zeros((40, 60, 3), np.uint8))[1].tobytes()
+    folders = {'ytvis21': 'ytvis_2021/train/JPEGImages', 'ovis': 'OVIS/train'}
+    for source, folder in folders.items():
+        for video in load(tmp_path, source)['videos']:
+            for name in video['file_names']:
+                path = disk / folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(image)
+    (disk / 'coco' / 'train2017').mkdir(parents=True)
+    for entry in load(tmp_path, 'coco')['images']:
+        (disk / 'coco' / 'train2017' / entry['file_name']).touch()
+    (data / 'OVIS').mkdir(parents=True)
+    (data / 'ytvis_2021').symlink_to(disk / 'ytvis_2021')
+    (data / 'coco').symlink_to(disk / 'coco')
+    (data / 'OVIS' / 'train').symlink_to(disk / 'OVIS' / 'train')
+    build_bvisd(data / 'bvisd', **files)
+
+    monkeypatch.chdir(tmp_path)
+    cfg = Config.fromfile(ROOT / 'configs' / 'boxvis' / 'boxvis_r50_8xb2-15k_bvisd.py')
+    loaders = cfg.train_dataloader, cfg.val_dataloader
+    train, valid = (DATASETS.build(loader.dataset.to_dict()) for loader in loaders)
+    assert [len(part) for part in train.datasets] == [
+        len(load(data / 'bvisd', name).get(key, ())) for name, key in zip(
+            TRAIN, ('videos', 'videos', 'images'), strict=True
+        )
+    ]  # fmt: skip
+    videos = load(data / 'bvisd', 'bvisd_valid')['videos']
+    assert len(valid) == len(videos)
+    read = {valid.get_data_info(i)['file_names'][0].split('/')[0] for i in range(len(valid))}
+    assert read == {'ytvis_2021', 'OVIS'}
+    for index in (0, len(valid) - 1):
+        assert [frame.shape[-1] for frame in valid[index]['inputs']] == [3] * LENGTH
+
+    check = [str(data / 'bvisd' / 'bvisd_valid.json'), '--images', str(data)]
+    assert check_tool().main(check) == 1
+    assert capsys.readouterr().out.count('goes through a link') == LENGTH * len(videos)
+    assert check_tool().main([*check, '--linked', *folders.values()]) == 0
+
+    # the config names no other folder, so that a file cannot lead to one
+    (data / 'loose').symlink_to(disk)
+    (disk / 'OVIS' / 'train' / 'loose').symlink_to(disk)
+    for name in ('loose/coco/0.jpg', 'OVIS/train/loose/coco/0.jpg', 'OVIS//train/ovis0/0.jpg'):
+        rewrite(
+            data / 'bvisd' / 'bvisd_valid.json',
+            lambda content, name=name: content['videos'][0]['file_names'].__setitem__(0, name),
+        )
+        with pytest.raises(AnnotationError, match=f'frame 0: .*{name} goes through a link'):
+            DATASETS.build(cfg.val_dataloader.dataset.to_dict())
+        assert check_tool().main([*check, '--linked', *folders.values()]) == 1
+        assert capsys.readouterr().out.count('goes through a link') == 1
 
 
 def test_command_line(tmp_path, files, capsys):

@@ -56,5 +56,13 @@ def make_data(tmp_path: Path) -> dict:
     )
 
 
+def links_to(root: Path, folder: Path) -> list[str]:
+    """Makes ``folder`` with a link to each video's folder; returns the names of the links."""
+    folder.mkdir()
+    for path in root.iterdir():
+        (folder / path.name).symlink_to(path)
+    return sorted(path.name for path in folder.iterdir())
+
+
 def has_color(picture: np.ndarray, color: tuple) -> bool:
     return bool((picture == color).all(-1).any())

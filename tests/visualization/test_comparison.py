@@ -14,7 +14,7 @@ import pytest
 from mmboxvis.visualization import comparison_sheet, comparison_video, track_color
 from mmboxvis.visualization._vis_json import FrameFiles, VisFile
 from mmboxvis.visualization.comparison import make_panels, num_columns, panel_frames
-from tests.visualization.sample import CLASS_NAMES, NUM_FRAMES, has_color, track
+from tests.visualization.sample import CLASS_NAMES, NUM_FRAMES, has_color, links_to, track
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/compare_results.py'
 
@@ -79,7 +79,7 @@ def test_grid(number: int, columns: int) -> None:
     assert num_columns(number) == columns
 
 
-def test_tool(data: dict, capsys: pytest.CaptureFixture) -> None:
+def test_tool(data: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     spec = importlib.util.spec_from_file_location('compare_results', TOOL)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -93,6 +93,11 @@ def test_tool(data: dict, capsys: pytest.CaptureFixture) -> None:
         out = data['out'] / name
         assert module.main([*common, '--results', f'x={run}', str(run), '--out', str(out)]) == 0
         assert out.is_file()
+    linked = links_to(data['root'], tmp_path / 'links')
+    command = [str(gt), str(tmp_path / 'links'), '--results', str(run), '--out', str(out)]
+    assert module.main([*command, '--linked', *linked]) == 0
+    assert module.main(command) == 1
+    assert 'goes through a link' in capsys.readouterr().err
     for wrong, message in (
         (['--results', f'x={run}', f'x={run}', '--out', 'a.png'], "called 'x'"),
         (['--results', f'{run}x', '--out', 'a.png'], 'no such file'),

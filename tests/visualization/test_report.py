@@ -16,7 +16,7 @@ from mmboxvis.evaluation.functional import evaluate_vis, read_ground_truth
 from mmboxvis.visualization import write_report
 from mmboxvis.visualization._report_clips import _runs
 from mmboxvis.visualization.report import rank_videos
-from tests.visualization.sample import NUM_FRAMES, SIZE, track
+from tests.visualization.sample import NUM_FRAMES, SIZE, links_to, track
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/html_report.py'
 HOSTILE = '</script><script>document.title = "broken"</script> & "dog"'
@@ -183,7 +183,7 @@ def test_in_a_browser(data: dict, tmp_path: Path) -> None:
     assert dom.count('<polyline') == 3 + 2 + 1
 
 
-def test_tool(data: dict, capsys: pytest.CaptureFixture) -> None:
+def test_tool(data: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     spec = importlib.util.spec_from_file_location('html_report', TOOL)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -194,6 +194,11 @@ def test_tool(data: dict, capsys: pytest.CaptureFixture) -> None:
     out = data['out'] / 'a.html'
     assert module.main([str(gt), str(run), str(data['root']), '--out', str(out)]) == 0
     assert out.is_file() and 'wrote' in capsys.readouterr().out
+    linked = links_to(data['root'], tmp_path / 'links')
+    command = [str(gt), str(run), str(tmp_path / 'links'), '--out', str(out)]
+    assert module.main([*command, '--linked', *linked]) == 0
+    assert module.main(command) == 1
+    assert 'goes through a link' in capsys.readouterr().err
     for wrong, message in (
         ([str(gt), str(run) + 'x', str(data['root'])], 'no such file'),
         ([str(run), str(run), str(data['root'])], "expected an object with 'videos'"),

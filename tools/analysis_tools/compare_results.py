@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmboxvis.files import ImageRoot
 from mmboxvis.visualization import comparison_sheet, comparison_video
 
 
@@ -24,6 +25,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument('gt', help='annotation file, with masks or boxes or nothing but videos')
     parser.add_argument('images', type=Path, help='folder that the file names are relative to')
+    parser.add_argument(
+        '--linked',
+        nargs='+',
+        default=(),
+        metavar='DIR',
+        help='folders below it that may be links, such as OVIS/train',
+    )
     parser.add_argument(
         '--results',
         nargs='+',
@@ -71,14 +79,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     common = dict(video_ids=args.video_ids, score_thr=args.score_thr)
     try:
         results = named_results(args.results)
+        images = ImageRoot(args.images, args.linked)
         if args.out.suffix.lower() in ('.mp4', '.gif'):
             options = dict(fps=args.fps, trail_length=args.trails, show_boxes=args.boxes)
-            comparison_video(args.images, args.gt, results, args.out, **common, **options)
+            comparison_video(images, args.gt, results, args.out, **common, **options)
         elif args.out.suffix.lower() in ('.png', '.jpg', '.jpeg'):
             options = dict(
                 num_videos=args.num_videos, frames_per_video=args.frames, title=args.title
             )
-            comparison_sheet(args.images, args.gt, results, args.out, **common, **options)
+            comparison_sheet(images, args.gt, results, args.out, **common, **options)
         else:
             raise ValueError(f'--out {args.out}: expected .mp4, .gif, .png or .jpg')
     except (OSError, ValueError) as error:

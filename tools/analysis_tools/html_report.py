@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmboxvis.files import ImageRoot
 from mmboxvis.visualization import write_report
 
 
@@ -22,6 +23,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('gt', help='annotation file')
     parser.add_argument('results', help='result file: json, or a zip with results.json')
     parser.add_argument('images', type=Path, help='folder that the file names are relative to')
+    parser.add_argument(
+        '--linked',
+        nargs='+',
+        default=(),
+        metavar='DIR',
+        help='folders below it that may be links, such as OVIS/train',
+    )
     parser.add_argument('--out', type=Path, default=Path('report.html'), metavar='HTML')
     parser.add_argument('--log', help='work dir of the training, or scalars.json: adds its curves')
     parser.add_argument('--title', help='heading of the page; default: the result file')
@@ -42,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         path = write_report(
-            args.images,
+            ImageRoot(args.images, args.linked),
             args.gt,
             args.results,
             args.out,

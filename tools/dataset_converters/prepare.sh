@@ -27,8 +27,9 @@
 #     bvisd/                             written here:
 #       {ytvis21,ovis,coco}_train.json, {ytvis21,ovis,bvisd}_valid.json, manifest.json
 #
-# Links instead of folders will do. The validation files keep masks, so that mask AP can be computed;
-# the training files have boxes only (tools/dataset_converters/build_bvisd.py --help).
+# Links instead of these folders will do, but not instead of those of single VIDEOs. The validation
+# files keep masks, so that mask AP can be computed; the training files have boxes only
+# (tools/dataset_converters/build_bvisd.py --help).
 
 set -u
 

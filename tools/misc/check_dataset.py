@@ -20,6 +20,7 @@ from mmboxvis.datasets import categories
 from mmboxvis.datasets.checking import CheckReport, check_dataset, check_frames, fix_dataset
 from mmboxvis.datasets.json_stream import write_json_stream
 from mmboxvis.evaluation.functional.rle import run_totals
+from mmboxvis.files import ImageRoot
 
 KNOWN_CLASSES = dict(
     ytvis19=categories.YTVIS19_CLASSES,
@@ -38,6 +39,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('ann_file', help='json in YouTube-VIS or COCO layout')
     parser.add_argument('--images', metavar='DIR', help='look at every frame in this folder')
+    parser.add_argument(
+        '--linked',
+        nargs='+',
+        default=(),
+        metavar='DIR',
+        help='folders below that of --images that may be links, such as OVIS/train',
+    )
     parser.add_argument(
         '--decode', action='store_true', help='decode every frame: slow, finds files cut off'
     )
@@ -96,7 +104,7 @@ def _check(path: str, args: argparse.Namespace, progress: Progress) -> CheckRepo
         task = progress.add_task('frames')
         report.problems += check_frames(
             path,
-            args.images,
+            ImageRoot(args.images, args.linked),
             decode=args.decode,
             num_workers=args.num_workers,
             on_frame=lambda done, total: progress.update(task, completed=done, total=total),

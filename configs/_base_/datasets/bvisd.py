@@ -49,6 +49,8 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='bvisd/bvisd_valid.json',
         img_root='',
+        # any folder on these ways may be a link
+        linked=['ytvis_2021/train/JPEGImages', 'OVIS/train'],
         test_mode=True,
         pipeline=test_pipeline_480,
     ),
