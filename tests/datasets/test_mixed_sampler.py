@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from mmboxvis.datasets import MixedSampler, OrientationBatchSampler
 from mmboxvis.datasets.samplers import mixed_sampler
+from mmboxvis.models.data_preprocessors import ClipDataPreprocessor
 
 
 class Numbers(Dataset):
@@ -26,6 +29,19 @@ class Numbers(Dataset):
 
     def get_data_info(self, index: int) -> dict[str, int]:
         return dict(width=2 if index % 3 else 1, height=2 if not index % 3 else 1)
+
+
+class Flags:
+    """Items that are landscape where the flag is set."""
+
+    def __init__(self, flags: np.ndarray) -> None:
+        self.flags = flags
+
+    def __len__(self) -> int:
+        return len(self.flags)
+
+    def landscape(self) -> np.ndarray:
+        return self.flags
 
 
 def mix(*sizes: int) -> Any:
@@ -153,10 +169,39 @@ class Sequential:
 def test_batches_of_one_orientation():
     batches = list(OrientationBatchSampler(Sequential(Numbers(30)), 4))
     assert sorted(i for batch in batches for i in batch) == list(range(30))
-    assert all(len({i % 3 == 0 for i in batch}) == 1 for batch in batches)
+    # 20 and 10 fill five and two batches of one kind; two clips are left over
+    assert all(len({i % 3 == 0 for i in batch}) == 1 for batch in batches[:-1])
     assert batches[0] == [1, 2, 4, 5]
     full = list(OrientationBatchSampler(Sequential(Numbers(30)), 4, drop_last=True))
-    assert all(len(batch) == 4 for batch in full)
+    assert full == batches[:-1]
+
+
+@pytest.mark.parametrize('drop_last', [False, True])
+@pytest.mark.parametrize('batch_size', [1, 2, 3, 4, 5])
+def test_number_of_batches_is_the_length_for_every_process(batch_size, drop_last):
+    """Processes that see other orientations must stop after the same number of steps."""
+    for size in range(24):
+        for rank in range(2):
+            flags = np.random.default_rng([size, rank]).integers(0, 2, size).astype(bool)
+            sampler = OrientationBatchSampler(Sequential(Flags(flags)), batch_size, drop_last)
+            batches = list(sampler)
+            assert len(batches) == len(sampler)
+            seen = sorted(i for batch in batches for i in batch)
+            wanted = size - size % batch_size if drop_last else size
+            assert len(set(seen)) == len(seen) == wanted
+            assert all(len(batch) == batch_size for batch in batches[: size // batch_size])
+            assert sum(len(set(flags[batch])) > 1 for batch in batches) <= 1
+
+
+def test_a_batch_of_both_orientations_is_padded():
+    clips = [torch.full((2, 3, *size), 9, dtype=torch.uint8) for size in ((40, 70), (70, 40))]
+    batch = ClipDataPreprocessor(mean=[0] * 3, std=[1] * 3)(
+        pseudo_collate([dict(inputs=clip, data_samples=None) for clip in clips]), training=True
+    )
+    assert batch['inputs'].shape == (2, 2, 3, 96, 96)
+    for padded, clip in zip(batch['inputs'], clips, strict=True):
+        assert padded.sum() == clip.sum()
+        assert (padded[..., : clip.shape[-2], : clip.shape[-1]] == clip).all()
 
 
 def test_batches_can_be_skipped():

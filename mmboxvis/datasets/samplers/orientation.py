@@ -34,7 +34,9 @@ def group_by_orientation(
         size: indices a group.
 
     Yields:
-        Groups of ``size``; after the end of the stream the two incomplete ones, if any.
+        Groups of ``size``; after the end of the stream what is left over of both orientations,
+        together and cut in the same way. So all groups but the last are full, and their number
+        depends on that of the indices alone.
     """
     waiting: tuple[list[int], list[int]] = ([], [])
     for index in indices:
@@ -43,4 +45,5 @@ def group_by_orientation(
         if len(bucket) == size:
             yield bucket.copy()
             bucket.clear()
-    yield from (bucket for bucket in waiting if bucket)
+    rest = [*waiting[0], *waiting[1]]
+    yield from (rest[start : start + size] for start in range(0, len(rest), size))

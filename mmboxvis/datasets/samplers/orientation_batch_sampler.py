@@ -18,6 +18,10 @@ from .orientation import group_by_orientation, landscape_flags
 class OrientationBatchSampler(BatchSampler):
     """Batches that are all landscape or all portrait, so that little is padded.
 
+    At the end, what is left over of both orientations shares a batch, so that all processes have
+    as many batches as :meth:`__len__` tells. The clips of such a batch are padded to one size, as
+    all are (:class:`~mmboxvis.models.data_preprocessors.ClipDataPreprocessor`); only more.
+
     The order is fixed by that of ``sampler``. mmengine cannot fast-forward through any batch
     sampler but torch's own: a job that is resumed would load and discard what it has seen. For
     long jobs prefer :class:`MixedSampler` with ``same_orientation``.
@@ -25,7 +29,7 @@ class OrientationBatchSampler(BatchSampler):
     Args:
         sampler: sampler with the attribute ``dataset``.
         batch_size: clips a batch.
-        drop_last: leave out the incomplete batches at the end.
+        drop_last: leave out the last batch if it is not full.
     """
 
     def __init__(self, sampler: Any, batch_size: int, drop_last: bool = False) -> None:
@@ -40,7 +44,7 @@ class OrientationBatchSampler(BatchSampler):
         return itertools.islice(full, self._start, None)
 
     def __len__(self) -> int:
-        """Number of batches, at most one too low: the two orientations are rounded as one."""
+        """Number of batches of a whole round."""
         assert isinstance(self.sampler, Sized)
         share = len(self.sampler) / self.batch_size
         return int(share) if self.drop_last else math.ceil(share)
