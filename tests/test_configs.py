@@ -186,6 +186,19 @@ def test_swin_recipe() -> None:
     assert cfg.auto_scale_lr.base_batch_size == 8
 
 
+@pytest.mark.parametrize('path', [p for p in ALL if p.parent.name != 'testing'], ids=_name)
+def test_training_starts_from_its_own_batch_and_seed(path: Path) -> None:
+    """``--auto-scale-lr`` changes nothing on the machine that the config is for."""
+    cfg = Config.fromfile(path)
+    batch_size = cfg.train_dataloader.batch_size
+    named = re.search(r'_(\d+)xb(\d+)-', path.stem)
+    num_gpus, named_size = map(int, named.groups()) if named else (1, batch_size)
+    assert named_size == batch_size
+    assert cfg.auto_scale_lr.base_batch_size == num_gpus * batch_size
+    # a sampler's own seed would win over randomness.seed, and over --cfg-options for it
+    assert 'seed' not in cfg.train_dataloader.sampler
+
+
 @pytest.mark.parametrize('run', ['tiny_toyvis', 'tiny_davis-mini', 'effnet-lite0_davis-mini'])
 def test_small_twins_differ_in_supervision_only(run: str) -> None:
     box, pixel = (_config(f'{name}_{run}') for name in ('boxvis', 'mask2former-vis'))

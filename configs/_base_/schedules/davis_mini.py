@@ -10,3 +10,4 @@ max_iters = 1600
 train_cfg.update(max_iters=max_iters, val_interval=400)
 param_scheduler[1].update(end=max_iters)
 default_hooks['checkpoint'].update(interval=400, max_keep_ckpts=2)
+auto_scale_lr.update(base_batch_size=2)
