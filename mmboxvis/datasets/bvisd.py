@@ -68,6 +68,23 @@ class BVISD(ConcatDataset):
             raise ValueError('BVISD needs at least one of ytvis, ovis and coco')
         super().__init__(parts, lazy_init=lazy_init)
 
+    def full_init(self) -> None:
+        """Loads the parts, and takes over what they learn from their files, such as category ids.
+
+        Raises:
+            ValueError: if the parts differ in it, as test sets do: test one at a time.
+        """
+        if self._fully_initialized:
+            return
+        for part in self.datasets:
+            part.full_init()
+        # the base class looks at what the parts know when it is made, which may be too early
+        first, *others = (part.metainfo for part in self.datasets)
+        if any(other != first for other in others):
+            raise ValueError(f'the parts do not agree in their meta information: {first}, {others}')
+        self._metainfo = first
+        super().full_init()
+
 
 def split_training_json(
     content: Mapping[str, Any], *, double_quota: bool = False

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 
@@ -46,6 +47,24 @@ def test_official_sets_tell_their_own_category_ids(
     mixed = BVISD(**{part: {**arguments, **options}})
     assert len(mixed) == 2
     assert mixed.metainfo['category_ids'] == tuple(from_bvisd(source).values())
+
+
+def test_lazy_set_knows_as_much_in_the_end(tiny_json, tiny_images, write_json, tmp_path):
+    tiny_json['categories'][0]['name'] = 'Bicycle'
+    part = dict(ann_file=write_json(tiny_json), img_root=str(tiny_images), test_mode=True)
+    lazy = BVISD(ovis=part, lazy_init=True)
+    assert set(lazy.metainfo) == {'classes'}
+    lazy.full_init()
+    assert lazy.metainfo == BVISD(ovis=part).metainfo
+    assert {'palette', 'category_ids', 'category_names'} < set(lazy.metainfo)
+    # the ids of the first part would be written for the second
+    other = tmp_path / 'other.json'
+    swapped = [dict(id=1, name='dog'), dict(id=5, name='person')]
+    other.write_text(json.dumps(dict(tiny_json, categories=swapped)))
+    parts = dict(ovis=part, ytvis=dict(part, ann_file=str(other)))
+    for lazy_init in (False, True):
+        with pytest.raises(ValueError, match='meta information'):
+            BVISD(**parts, lazy_init=lazy_init).full_init()
 
 
 @pytest.mark.parametrize(('released', 'name'), [(False, 'vehicle'), (True, 'turtle')])
