@@ -516,6 +516,20 @@ def test_prepare(tmp_path):
     assert f'--ovis {root}/OVIS/annotations_train.json' in done.stdout
     assert f'--out {root}/bvisd --masks valid' in done.stdout
     assert prepare(root, '--sets', 'coco', '--frames').stdout.count('RUN') == 2
+    (root / 'bvisd').mkdir()
+    for source in ('ytvis21', 'ovis'):
+        (root / 'bvisd' / f'{source}_valid.json').touch()
+    checks = [line for line in prepare(root, '--frames').stdout.splitlines() if 'check_' in line]
+    assert [line.partition('/bvisd/')[2] for line in checks] == [
+        f'{name}.json --classes bvisd --images {root}/{folder}'
+        for name, folder in (
+            ('ytvis21_train', 'ytvis_2021/train/JPEGImages'),
+            ('ytvis21_valid', 'ytvis_2021/train/JPEGImages'),
+            ('ovis_train', 'OVIS/train'),
+            ('ovis_valid', 'OVIS/train'),
+            ('coco_train', 'coco/train2017'),
+        )
+    ]
 
 
 def test_prepare_says_what_is_missing(tmp_path):

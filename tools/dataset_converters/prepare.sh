@@ -113,7 +113,11 @@ fi
 [ -n "$frames" ] || exit 0
 status=0
 for name in $sets; do
-  "$PYTHON" "$tools/misc/check_dataset.py" "$root/bvisd/${name}_train.json" \
-    --classes bvisd --images "$(frames_of "$name")" || status=1
+  for part in train valid; do
+    file="$root/bvisd/${name}_$part.json"
+    [ -f "$file" ] || [ "$part" = train ] || continue # COCO has no validation file
+    "$PYTHON" "$tools/misc/check_dataset.py" "$file" \
+      --classes bvisd --images "$(frames_of "$name")" || status=1
+  done
 done
 exit $status
