@@ -199,6 +199,17 @@ def test_training_starts_from_its_own_batch_and_seed(path: Path) -> None:
     assert 'seed' not in cfg.train_dataloader.sampler
 
 
+@pytest.mark.parametrize('data', ['ytvis21', 'ovis'])
+def test_two_rows_of_the_paper_are_one_run(data: str) -> None:
+    """The README of the ablations says so of rows that the paper gives different figures."""
+    rows = [_config(f'{row}_r50_8xb2-15k_{data}') for row in ('table3-proj-pair', 'table4-2')]
+    pairwise, general = (MODELS.build(cfg.model.criterion.pop('loss_pair')) for cfg in rows)
+    assert vars(pairwise._affinity_loss) == vars(general)
+    assert rows[0].to_dict() == rows[1].to_dict()
+    readme = (CONFIGS / 'ablations/README.md').read_text()
+    assert 'one and the same training here' in readme
+
+
 @pytest.mark.parametrize('run', ['tiny_toyvis', 'tiny_davis-mini', 'effnet-lite0_davis-mini'])
 def test_small_twins_differ_in_supervision_only(run: str) -> None:
     box, pixel = (_config(f'{name}_{run}') for name in ('boxvis', 'mask2former-vis'))
