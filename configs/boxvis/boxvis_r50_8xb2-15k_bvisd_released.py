@@ -2,7 +2,8 @@
 
 docs/en/paper_vs_code.md says what each switch does; boxvis_r50_8xb2-15k_bvisd_paper.py is the other
 side. Its boxes come from masks and COCO's trucks are turtles, so it has files of its own, which
-``build_bvisd.py --masks all --released-mapping --out data/bvisd_released`` writes.
+``build_bvisd.py --masks all --released-mapping --out data/bvisd_released`` writes. The released
+program trains in mixed precision, which no config sets: give ``--amp`` to ``tools/train.py``.
 """
 
 from mmengine.config import read_base
