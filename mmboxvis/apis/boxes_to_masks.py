@@ -542,8 +542,9 @@ def _present(boxes: Tensor) -> Tensor:
 
 def _scaled(boxes: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
     """Boxes in pixels of a frame of size (H, W) to those of another size."""
-    scale = boxes.new_tensor([new[1] / old[1], new[0] / old[0]])
-    return boxes * scale.repeat(2)
+    # in float64, rounded at the end: an edge an ulp past a pixel's is in one pixel more
+    wide = boxes.double()
+    return (wide * wide.new_tensor([new[1] / old[1], new[0] / old[0]] * 2)).to(boxes)
 
 
 def _with_size(video: dict[str, Any], root: StrPath, ann_file: str) -> dict[str, Any]:

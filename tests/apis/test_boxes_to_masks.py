@@ -20,7 +20,7 @@ from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
 from mmboxvis.apis import BoxesToMasks, VideoSegmenter
-from mmboxvis.apis.boxes_to_masks import doubtful_frames, score_masks, true_masks
+from mmboxvis.apis.boxes_to_masks import _scaled, doubtful_frames, score_masks, true_masks
 from mmboxvis.apis.mask_exports import (
     mask_polygons,
     to_coco,
@@ -112,6 +112,15 @@ REFINEMENTS: list[list[Refinement]] = [
     [AffinityRefinement(num_steps=5, theta=50)],
     [ColorModelRefinement(), AffinityRefinement(num_steps=5, theta=50)],
 ]
+
+
+@pytest.mark.parametrize(('old', 'new'), [(720, 384), (640, 384), (1080, 448), (480, 512)])
+def test_edges_that_fall_between_pixels_stay_there(old: int, new: int) -> None:
+    edges = torch.arange(old + 1)
+    scaled = _scaled(edges.float()[:, None].expand(-1, 4), (old, old), (new, new))
+    assert scaled.dtype == torch.float32
+    assert torch.equal(scaled.floor(), (edges * new // old).float()[:, None].expand(-1, 4))
+    assert torch.equal(scaled.ceil(), -(-edges * new // old).float()[:, None].expand(-1, 4))
 
 
 class TestVideo:

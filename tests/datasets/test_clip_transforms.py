@@ -179,6 +179,24 @@ def test_resize_draws_all_edges():
     assert edges == {8, 12, 16}
 
 
+@pytest.mark.parametrize(('old', 'new'), [(720, 384), (640, 384), (1080, 448), (480, 512)])
+def test_edges_that_fall_between_pixels_stay_there(old, new):
+    """As in whole numbers: an edge an ulp further on would be in one row more."""
+    edges = np.arange(1, old + 1)
+    boxes = np.zeros((old, 1, 4), np.float32)
+    boxes[:, 0, 2:] = edges[:, None]
+    clip = dict(
+        make_clip(1, (old, old), 0, 0), gt_ids=edges, gt_labels=edges, gt_bboxes=boxes,
+        gt_valid=np.ones((old, 1), bool),
+    )  # fmt: skip
+    del clip['gt_masks']
+    resized = ClipResizeShortEdge(new, None)(clip)['gt_bboxes']
+    assert resized.dtype == np.float32
+    for bound, rounded in ((np.ceil, -(-edges * new // old)), (np.floor, edges * new // old)):
+        assert np.array_equal(bound(resized[:, 0, 3]), rounded)
+        assert np.array_equal(bound(resized[:, 0, 2]), rounded)
+
+
 def test_pillow_smooths_when_shrinking():
     """A fine checkerboard becomes grey with pillow, and stays one with cv2."""
     clip = make_clip(1, (80, 80), 0, 0)

@@ -63,8 +63,8 @@ class ClipResizeShortEdge(BaseTransform):
         imgs = map_frames(lambda img: resize_image(img, new, self.backend), results['imgs'])
         boxes, masks = results.get('gt_bboxes'), results.get('gt_masks')
         if boxes is not None:
-            scale = np.array([new[1] / old[1], new[0] / old[0]] * 2, np.float32)
-            boxes = boxes * scale
+            # in float64, rounded at the end: an edge an ulp past a pixel's is in one pixel more
+            boxes = boxes * np.array([new[1] / old[1], new[0] / old[0]] * 2)
         if masks is not None:
             masks = map_masks(lambda part: resize_masks(part, new), masks)
         return replace_geometry(results, imgs, boxes, masks)
