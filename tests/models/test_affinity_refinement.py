@@ -24,7 +24,9 @@ def plain(
     own_weight: float,
 ) -> Tensor:
     """One value at a time; all at the size of the cells."""
-    height, width = masks.shape[-2:]
+    # up to the padding, which is black in every frame
+    seen = [(y, x) for _, y, x in (colors[:, 0] > 0).nonzero().tolist()]
+    height, width = (1 + max(place[axis] for place in seen) for axis in (0, 1))
     present = masks * boxes
     for _ in range(num_steps):
         after = torch.zeros_like(masks)
@@ -49,10 +51,13 @@ def test_no_mask() -> None:
     assert refined.shape == (0, 2, 8, 10)
 
 
+@pytest.mark.parametrize('padding', [0, 2])
 @pytest.mark.parametrize(('num_steps', 'dilation'), [(1, 1), (3, 1), (2, 2)])
-def test_equals_the_plain_way(num_steps: int, dilation: int) -> None:
+def test_equals_the_plain_way(num_steps: int, dilation: int, padding: int) -> None:
     torch.manual_seed(1)
     logits, lab = 2 * torch.randn(2, 2, 5, 6), 4 * torch.randn(2, 3, 5, 6)
+    lab[:, 0] += 20
+    lab[..., 6 - padding :] = 0
     boxes = torch.zeros(2, 2, 5, 6)
     boxes[0, :, 1:4, :5] = 1
     boxes[1, 1] = 1
@@ -126,10 +131,30 @@ def test_a_strong_texture_keeps_the_mask() -> None:
     assert (refined - logits.sigmoid()).abs().median() < 1e-3
 
 
-def test_black_frame_is_one_colour() -> None:
-    logits = torch.full((1, 1, 4, 4), -1.0)
+def test_a_black_clip_may_be_padding_and_keeps_its_masks() -> None:
+    torch.manual_seed(4)
+    logits = torch.randn(1, 1, 4, 4)
     refined = AffinityRefinement()(logits, torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16))
-    torch.testing.assert_close(refined, logits.sigmoid().repeat(1, 1, 2, 2))
+    torch.testing.assert_close(refined, F.interpolate(logits, (8, 8), mode='bilinear').sigmoid())
+
+
+@pytest.mark.parametrize('lightness', [2.0, 5.0, 11.0])
+def test_padding_is_no_background(lightness: float) -> None:
+    """A dark object at the right edge is like it."""
+    lab = torch.full((1, 3, 64, 64), 0.0)
+    lab[:, 0] = 73
+    lab[:, 0, 16:48, 40:] = lightness
+    box = torch.zeros(1, 1, 64, 64)
+    box[..., 16:48, 40:] = 1
+    logits = torch.full((1, 1, 16, 16), -6.0)
+    logits[..., 4:12, 10:] = 6
+    alone = AffinityRefinement()(logits, lab, box)
+    padded = AffinityRefinement()(
+        F.pad(logits, (0, 8, 0, 8), mode='replicate'),
+        F.pad(lab, (0, 32, 0, 32)),
+        F.pad(box, (0, 32, 0, 32)),
+    )
+    torch.testing.assert_close(padded[..., :32, :32], alone, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize('box', [(3, 3, 4, 4), (0, 0, 16, 1)])
@@ -147,7 +172,7 @@ def test_pseudo_masks_are_refined_and_their_scores_stay() -> None:
     cls_logits, mask_logits = torch.randn(4, 3), 3 * torch.randn(4, 2, 8, 8)
     boxes = torch.ones(1, 2, 32, 32)
     arguments = (cls_logits, mask_logits, torch.tensor([1]), boxes)
-    lab = torch.zeros(2, 3, 32, 32)
+    lab = torch.full((2, 3, 32, 32), 50.0)
     taken = PseudoMaskGenerator()(*arguments)
     refine = dict(type='AffinityRefinement', min_share=0)
     refined = PseudoMaskGenerator(refine=refine)(*arguments, lab)

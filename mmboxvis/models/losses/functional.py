@@ -91,6 +91,20 @@ def rgb_to_lab(rgb: Tensor) -> Tensor:
     return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
 
 
+def inside_frame(colors: Tensor) -> Tensor:
+    """Where a frame is not padded at its right and bottom.
+
+    Args:
+        colors: (T, 3, h, w), CIE Lab; padding is black.
+
+    Returns:
+        (h, w), 1 up to the last row and column in which any frame is not black, else 0.
+    """
+    seen = (colors[:, 0].amax(0) > 0).to(colors)
+    rows, columns = (seen.amax(dim).flip(0).cummax(0).values.flip(0) for dim in (1, 0))
+    return rows[:, None] * columns
+
+
 def working_size(size: tuple[int, int], max_side: int = 480) -> tuple[int, int]:
     """Size at which masks are compared: halved (rounding down) if a side exceeds ``max_side``.
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmboxvis.models.losses.functional import color_similarity
+from mmboxvis.models.losses.functional import color_similarity, inside_frame
 from mmboxvis.registry import TASK_UTILS
 
 from .refinement import Cells, require_positive
@@ -21,6 +21,7 @@ class AffinityRefinement:
     similarity ``exp(-d / theta)`` in CIE Lab. Outside of its box a mask is 0 all along. So
     background flows in from the box's edge and the object's inside flows out, both as far as the
     colours go; where all neighbours differ, as in a strong texture, the teacher's value stands.
+    Nothing flows in from the padding of a batch, as nothing does from beyond a frame's edge.
 
     Masks are predicted at a quarter of the frame's size; borders are found at ``1 / stride`` of it.
 
@@ -99,8 +100,8 @@ class AffinityRefinement:
             return refined.where((left >= self.min_share * before)[..., None, None], own)
 
     def _neighbor_weights(self, colors: Tensor) -> list[Tensor]:
-        """Eight of (T, h', w'); 0 for neighbours outside of the frame."""
-        inside = self._around(torch.ones_like(colors[:, 0]))
+        """Eight of (T, h', w'); 0 for neighbours outside of the frame, padding included."""
+        inside = self._around(inside_frame(colors))
         return [
             color_similarity(neighbor, colors, dim=1, theta=self.theta) * known
             for neighbor, known in zip(self._around(colors), inside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmboxvis.models.losses.functional import inside_frame
 from mmboxvis.registry import TASK_UTILS
 
 from .refinement import Cells, require_positive
@@ -142,20 +143,6 @@ def enlarge_boxes(boxes: Tensor, margin: float) -> Tensor:
     """
     rows, columns = (_enlarge_spans(boxes.amax(dim), margin) for dim in (-1, -2))
     return rows[..., :, None] * columns[..., None, :]
-
-
-def inside_frame(colors: Tensor) -> Tensor:
-    """Where a frame is not padded at its right and bottom.
-
-    Args:
-        colors: (T, 3, h, w), CIE Lab; padding is black.
-
-    Returns:
-        (h, w), 1 up to the last row and column in which any frame is not black, else 0.
-    """
-    seen = (colors[:, 0].amax(0) > 0).to(colors)
-    rows, columns = (seen.amax(dim).flip(0).cummax(0).values.flip(0) for dim in (1, 0))
-    return rows[:, None] * columns
 
 
 def _enlarge_spans(inside: Tensor, margin: float) -> Tensor:
