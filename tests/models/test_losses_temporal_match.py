@@ -61,19 +61,43 @@ def test_black_frames_match_in_place_or_near():
     assert pairs.num_pairs > 0
 
 
+@pytest.mark.parametrize('in_box', ['both', 'any'])
 @pytest.mark.parametrize(
     ('radius', 'num_matches', 'threshold'), [(0, 1, 0.3), (2, 3, 0.2), (1, 9, 0)]
 )
-def test_matches_are_those_of_the_plain_way(radius, num_matches, threshold):
-    lab, _, boxes, box_masks, _ = make_clip(height=32, width=32, seed=3)
+def test_matches_are_those_of_the_plain_way(radius, num_matches, threshold, in_box):
+    lab, _, boxes, box_masks, _ = make_clip(height=24, width=24, seed=3)
+    torch.manual_seed(0)
     lab = 2 * lab + torch.randn(lab.shape)
-    loss = TemporalMatchLoss(num_matches=num_matches, radius=radius, match_thr=threshold)
+    present = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    assert not present.all()
+    options = dict(num_matches=num_matches, radius=radius, match_thr=threshold)
+    loss = TemporalMatchLoss(temporal_in_box=in_box, **options)
     pairs = loss.build_pairs(lab, None, boxes, box_masks)
-    colors = resize_to_nodes(lab, (32, 32), 2)
-    inside = resize_to_nodes(box_masks, (32, 32), 2) > 0.5
-    expected = temporal_matches(colors, inside, radius, num_matches, threshold)
+    colors = resize_to_nodes(lab, (24, 24), 2)
+    inside = resize_to_nodes(box_masks, (24, 24), 2) > 0.5
+    expected = temporal_matches(
+        colors, inside, present, radius, num_matches, threshold, temporal_in_box=in_box
+    )
     assert expected
     assert listed(pairs) == expected
+
+
+def test_any_end_in_the_box_is_as_in_stpa():
+    """Without a radius to look in, the match is STPA's neighbour without a shift."""
+    lab, _, boxes, box_masks, _ = make_clip()
+    for in_box in ('both', 'any'):
+        ours = TemporalMatchLoss(radius=0, num_matches=1, match_thr=0, temporal_in_box=in_box)
+        theirs = STPALoss(
+            num_neighbors=5,
+            color_thr=0,
+            use_patch_corr=False,
+            use_center_shift=False,
+            temporal_in_box=in_box,
+        )
+        found = ours.build_pairs(lab, None, boxes, box_masks).counts()[2]
+        assert torch.equal(found, theirs.build_pairs(lab, None, boxes, box_masks).counts()[2])
+        assert found.sum() > 0
 
 
 def test_a_moving_object_is_followed_without_its_box():

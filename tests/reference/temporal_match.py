@@ -24,23 +24,36 @@ def similarity(lab: Tensor, t: int, y: int, x: int, dy: int, dx: int) -> float:
 
 
 def temporal_matches(
-    lab: Tensor, inside: Tensor, radius: int, num_matches: int, threshold: float
+    lab: Tensor,
+    inside: Tensor,
+    present: Tensor,
+    radius: int,
+    num_matches: int,
+    threshold: float,
+    temporal_in_box: str = 'both',
 ) -> set[tuple[int, int, int, int, int, int]]:
-    """Kept pairs as (n, t, y, x, y', x') for colours (T, 3, rows, columns) at the nodes."""
+    """Kept pairs as (n, t, y, x, y', x') for colours (T, 3, rows, columns) at the nodes.
+
+    ``present`` (N, T) tells where an instance has a box, ``inside`` the nodes in it.
+    """
     instances, frames, rows, columns = inside.shape
+    enough = dict(both=2, any=1)[temporal_in_box]
     kept = set()
-    for n in range(instances):
-        for t in range(frames):
-            for y in range(rows):
-                for x in range(columns):
-                    if not inside[n, t, y, x]:
-                        continue
-                    found = []
-                    for dy in range(-radius, radius + 1):
-                        for dx in range(-radius, radius + 1):
-                            if 0 <= y + dy < rows and 0 <= x + dx < columns:
-                                found.append((similarity(lab, t, y, x, dy, dx), y + dy, x + dx))
-                    for like, y2, x2 in sorted(found, reverse=True)[:num_matches]:
-                        if like >= threshold and inside[n, (t + 1) % frames, y2, x2]:
+    for t in range(frames):
+        after = (t + 1) % frames
+        for y in range(rows):
+            for x in range(columns):
+                reach = range(-radius, radius + 1)
+                found = [
+                    (similarity(lab, t, y, x, dy, dx), y + dy, x + dx)
+                    for dy in reach
+                    for dx in reach
+                    if 0 <= y + dy < rows and 0 <= x + dx < columns
+                ]
+                for like, y2, x2 in sorted(found, reverse=True)[:num_matches]:
+                    for n in range(instances):
+                        ends = int(inside[n, t, y, x]) + int(inside[n, after, y2, x2])
+                        followed = present[n, t] and present[n, after]
+                        if like >= threshold and followed and ends >= enough:
                             kept.add((n, t, y, x, y2, x2))
     return kept

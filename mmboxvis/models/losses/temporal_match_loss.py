@@ -18,11 +18,11 @@ class _Matches(NamedTuple):
     """The K likest places of the next frame, for every node of every frame.
 
     Attributes:
-        offsets: (T, K, rows * columns) int64, index of the offset, the likest first.
-        similarity: (T, K, rows * columns), 0 where an offset leaves the grid.
+        places: (T, K, rows * columns) int64, ``y * columns + x``, the likest first.
+        similarity: (T, K, rows * columns), -1 where there is no such place: it left the grid.
     """
 
-    offsets: Tensor
+    places: Tensor
     similarity: Tensor
 
 
@@ -55,9 +55,12 @@ def match_patches(lab: Tensor, radius: int, num_matches: int, patch_size: int = 
         return F.avg_pool2d(maps, patch_size, 1, patch_size // 2)
 
     mean = window_mean(distance) / window_mean(exists).clamp(min=1e-6)
-    similarity = ((-mean / 2).exp() * exists).flatten(2)
+    similarity = (-mean / 2).exp().where(exists > 0, -1).flatten(2)
     best = similarity.topk(num_matches, dim=1)
-    return _Matches(best.indices, best.values)
+    y = best.indices.div(side, rounding_mode='floor') - radius
+    x = best.indices % side - radius
+    places = torch.arange(rows * columns, device=lab.device) + y * columns + x
+    return _Matches(places.where(best.values >= 0, 0), best.values)
 
 
 @MODELS.register_module()
@@ -109,32 +112,32 @@ class TemporalMatchLoss(STPALoss):
         lists = [spatial_pairs(nodes, affinity, self.spatial_offsets)]
         if boxes.shape[1] > 1 and len(boxes):
             colors = affinity.lab.unflatten(1, (boxes.shape[1], *nodes.grid)).transpose(0, 1)
-            ahead = self._temporal_pairs(nodes, colors)
+            ahead = self._temporal_pairs(nodes, colors, boxes)
             lists.append(ahead._replace(neighbors=ahead.neighbors + len(self.spatial_offsets)))
         return PairList.join(lists)
 
-    def _temporal_pairs(self, nodes: NodesInBoxes, colors: Tensor) -> PairList:
-        """Pairs of nodes in boxes with their matches, both in the box of the instance."""
-        frames = colors.shape[0]
-        rows, columns = nodes.grid
+    def _temporal_pairs(self, nodes: NodesInBoxes, colors: Tensor, boxes: Tensor) -> PairList:
+        """Pairs of nodes with their matches, both or one of them in the box of the instance."""
+        num_frames, _, rows, columns = colors.shape
         matches = match_patches(colors, self.radius, self.num_matches, self.patch_size)
-        row_of_frame = nodes.rows % frames
-        place = nodes.y * columns + nodes.x
-        offsets = matches.offsets[row_of_frame, :, place]
-        similar = matches.similarity[row_of_frame, :, place] >= self.match_thr
+        alike = (matches.similarity >= self.match_thr) & (matches.similarity >= 0)
+        present = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        followed = present & present.roll(-1, 1)
         if not self.wrap_last:
-            similar = similar & (row_of_frame < frames - 1)[:, None]
-        side = 2 * self.radius + 1
-        y = nodes.y[:, None] + offsets.div(side, rounding_mode='floor') - self.radius
-        x = nodes.x[:, None] + offsets % side - self.radius
-        exists = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
-        next_row = nodes.rows - row_of_frame + (row_of_frame + 1) % frames
-        second = (next_row[:, None] * rows + y) * columns + x
-        first = nodes.numbers[:, None].expand_as(second)
-        second = torch.where(exists, second, first)
-        inside = nodes.contain(second.flatten()).view_as(second)
-        if self.temporal_in_box == 'any':
-            inside = torch.ones_like(inside)
-        which = torch.arange(self.num_matches, device=second.device).expand_as(second)
-        keep = (exists & similar & inside).flatten().nonzero().squeeze(1)
-        return PairList(first.flatten(), second.flatten(), which.flatten()).take(keep)
+            followed = followed & (torch.arange(num_frames, device=boxes.device) < num_frames - 1)
+
+        inside = nodes.inside.flatten(2)
+        first = inside[:, :, None]
+        ahead = inside.roll(-1, 1)[:, :, None].expand(-1, -1, self.num_matches, -1)
+        second = ahead.gather(3, matches.places.expand(len(boxes), -1, -1, -1))
+        in_box = first & second if self.temporal_in_box == 'both' else first | second
+        keep = in_box & alike & followed[:, :, None, None]
+        instance, frame, which, place = keep.nonzero().unbind(1)
+        row = instance * num_frames + frame
+        next_row = instance * num_frames + (frame + 1) % num_frames
+        volume = rows * columns
+        return PairList(
+            row * volume + place,
+            next_row * volume + matches.places[frame, which, place],
+            which,
+        )
