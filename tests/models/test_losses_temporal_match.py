@@ -8,8 +8,14 @@ import torch.nn.functional as F
 
 from mmboxvis.models.losses import STPALoss, TemporalMatchLoss
 from mmboxvis.models.losses.functional import resize_to_nodes
-from tests.models.test_losses_stpa import make_clip
+from tests.models import test_losses_stpa
 from tests.reference.temporal_match import temporal_matches
+
+
+def make_clip(**options):
+    """As for STPA, but as light as frames are: what is black is taken for padding."""
+    lab, *others = test_losses_stpa.make_clip(**options)
+    return lab + torch.tensor([50.0, 0, 0]).view(3, 1, 1), *others
 
 
 def listed(pairs, spatial=2):
@@ -53,22 +59,44 @@ def test_object_missing_in_a_frame_has_no_pair_into_it():
     assert {t for _, t, *_ in listed(pairs)} == {2}
 
 
-def test_black_frames_match_in_place_or_near():
+def test_frames_of_one_colour_match_in_place_or_near():
     lab, _, boxes, box_masks, _ = make_clip(count=1, absent=0)
     loss = TemporalMatchLoss(num_matches=1, radius=2)
-    pairs = loss.build_pairs(torch.zeros_like(lab), None, boxes, box_masks)
-    assert all(abs(y - y2) <= 2 and abs(x - x2) <= 2 for _, _, y, x, y2, x2 in listed(pairs))
-    assert pairs.num_pairs > 0
+    pairs = listed(loss.build_pairs(torch.full_like(lab, 50), None, boxes, box_masks))
+    assert all(abs(y - y2) <= 2 and abs(x - x2) <= 2 for _, _, y, x, y2, x2 in pairs)
+    assert pairs
+
+
+def test_a_black_clip_may_be_padding_and_has_no_matches():
+    lab, _, boxes, box_masks, _ = make_clip(count=1, absent=0)
+    loss = TemporalMatchLoss(match_thr=0, temporal_in_box='any')
+    assert not listed(loss.build_pairs(torch.zeros_like(lab), None, boxes, box_masks))
 
 
 @pytest.mark.parametrize('in_box', ['both', 'any'])
+@pytest.mark.parametrize('threshold', [0.3, 0])
+def test_padding_changes_no_match(threshold, in_box):
+    torch.manual_seed(0)
+    lab, _, boxes, box_masks, _ = make_clip(absent=0)
+    lab = lab + torch.randn(lab.shape)
+    loss = TemporalMatchLoss(radius=2, match_thr=threshold, temporal_in_box=in_box)
+    expected = listed(loss.build_pairs(lab, None, boxes, box_masks))
+    lab, box_masks = (F.pad(maps, (0, 32, 0, 16)) for maps in (lab, box_masks))
+    padded = loss.build_pairs(lab, None, boxes * torch.tensor([2 / 3, 3 / 4] * 2), box_masks)
+    assert listed(padded) == expected
+    assert expected
+
+
+@pytest.mark.parametrize('in_box', ['both', 'any'])
+@pytest.mark.parametrize('padding', [0, 12])
 @pytest.mark.parametrize(
     ('radius', 'num_matches', 'threshold'), [(0, 1, 0.3), (2, 3, 0.2), (1, 9, 0)]
 )
-def test_matches_are_those_of_the_plain_way(radius, num_matches, threshold, in_box):
+def test_matches_are_those_of_the_plain_way(radius, num_matches, threshold, in_box, padding):
     lab, _, boxes, box_masks, _ = make_clip(height=24, width=24, seed=3)
     torch.manual_seed(0)
     lab = 2 * lab + torch.randn(lab.shape)
+    lab[..., 24 - padding :] = 0
     present = (boxes[..., 2:] > boxes[..., :2]).all(-1)
     assert not present.all()
     options = dict(num_matches=num_matches, radius=radius, match_thr=threshold)

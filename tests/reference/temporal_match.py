@@ -7,9 +7,18 @@ import math
 from torch import Tensor
 
 
-def similarity(lab: Tensor, t: int, y: int, x: int, dy: int, dx: int) -> float:
+def frame_size(lab: Tensor) -> tuple[int, int]:
+    """Rows and columns without the padding, which is black in every frame."""
+    seen = [(y, x) for _, y, x in (lab[:, 0] > 0).nonzero().tolist()]
+    return 1 + max(y for y, _ in seen), 1 + max(x for _, x in seen)
+
+
+def similarity(
+    lab: Tensor, size: tuple[int, int], t: int, y: int, x: int, dy: int, dx: int
+) -> float:
     """``exp(-d / 2)``, d the mean Lab distance of the 3x3 patches around both nodes."""
-    frames, _, rows, columns = lab.shape
+    frames = len(lab)
+    rows, columns = size
     distances = []
     for i in range(y - 1, y + 2):
         for j in range(x - 1, x + 2):
@@ -36,7 +45,8 @@ def temporal_matches(
 
     ``present`` (N, T) tells where an instance has a box, ``inside`` the nodes in it.
     """
-    instances, frames, rows, columns = inside.shape
+    instances, frames = inside.shape[:2]
+    size = rows, columns = frame_size(lab)
     enough = dict(both=2, any=1)[temporal_in_box]
     kept = set()
     for t in range(frames):
@@ -45,7 +55,7 @@ def temporal_matches(
             for x in range(columns):
                 reach = range(-radius, radius + 1)
                 found = [
-                    (similarity(lab, t, y, x, dy, dx), y + dy, x + dx)
+                    (similarity(lab, size, t, y, x, dy, dx), y + dy, x + dx)
                     for dy in reach
                     for dx in reach
                     if 0 <= y + dy < rows and 0 <= x + dx < columns

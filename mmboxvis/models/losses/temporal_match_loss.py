@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmboxvis.registry import MODELS
 
+from .functional import inside_frame
 from .pair_selection import Affinity, NodesInBoxes, PairList, spatial_pairs
 from .stpa_loss import STPALoss
 
@@ -19,7 +20,8 @@ class _Matches(NamedTuple):
 
     Attributes:
         places: (T, K, rows * columns) int64, ``y * columns + x``, the likest first.
-        similarity: (T, K, rows * columns), -1 where there is no such place: it left the grid.
+        similarity: (T, K, rows * columns), -1 where there is no such place: it would lie
+            outside the frame.
     """
 
     places: Tensor
@@ -30,7 +32,8 @@ def match_patches(lab: Tensor, radius: int, num_matches: int, patch_size: int = 
     """Finds for each node the places of the next frame whose patches look most like its own.
 
     Similarity is ``exp(-d / 2)`` with d the mean distance in CIE Lab of the two patches' nodes;
-    what lies outside the grid does not count in the mean. The last frame is followed by the first.
+    what lies outside the frame, on the grid's padding or beyond it, does not count in the mean and
+    is no place. The last frame is followed by the first.
 
     The largest tensors have ``3 * (2 * radius + 1)² * T * rows * columns`` elements.
 
@@ -48,7 +51,9 @@ def match_patches(lab: Tensor, radius: int, num_matches: int, patch_size: int = 
         unfolded = F.unfold(maps, side, padding=radius)
         return unfolded.view(len(maps), maps.shape[1], side * side, rows, columns)
 
-    exists = around(lab.new_ones(1, 1, rows, columns)).squeeze(1)
+    # all padding is alike: it would make patches at the edge match better than they do
+    inside = inside_frame(lab)
+    exists = around(inside[None, None]).squeeze(1) * inside
     distance = (around(lab.roll(-1, 0)) - lab[:, :, None]).square().sum(1).sqrt() * exists
 
     def window_mean(maps: Tensor) -> Tensor:
