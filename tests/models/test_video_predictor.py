@@ -142,6 +142,21 @@ class TestBuffer:
         predictor(make_video(5, SIZE), ori_shape=ORIGINAL)
         assert len(predictor._promising()) == 2
 
+    def test_the_rest_of_a_pruned_video_is_encoded_for_all_that_are_reported(
+        self, model: BoxVIS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Frames 0 to 3 go before the video ends; of the last three everything is known."""
+        frames = make_video(7, SIZE)
+        whole = VideoPredictor(model)(frames, ori_shape=ORIGINAL)
+        monkeypatch.setattr(VideoPredictor, '_promising', lambda self: set())
+        pruned = VideoPredictor(model, buffer_frames=3, exact_frames=3)(frames, ori_shape=ORIGINAL)
+        tracks = {int(track): i for i, track in enumerate(whole.track_ids)}
+        assert set(pruned.track_ids.tolist()) == set(tracks)
+        for track, masks in zip(pruned.track_ids.tolist(), pruned.segmentations, strict=True):
+            assert masks[:4] == [None] * 4
+            assert masks[4:] == whole.segmentations[tracks[track]][4:]
+        assert any(masks[-1] for masks in pruned.segmentations)
+
     def test_no_more_frames_are_kept(self, model: BoxVIS) -> None:
         predictor = VideoPredictor(model, buffer_frames=3, exact_frames=5)
         lengths = []

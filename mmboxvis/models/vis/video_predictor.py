@@ -90,7 +90,8 @@ class VideoPredictor:
     ``exact_frames`` frames is therefore encoded at the end, exactly; in a longer one each full
     buffer is encoded for all queries that so far score at least ``prune_score`` in any class, or
     are among the ``prune_best`` best. A query that rises later has no masks in what is encoded
-    already. ``prune_score=0`` encodes them all. A tracker that chooses its tracks itself, as
+    already; what is left when the video ends is encoded for all that are reported.
+    ``prune_score=0`` encodes them all. A tracker that chooses its tracks itself, as
     :class:`OverlapTracker` does, waits for nothing: each frame is encoded at once.
 
     Args:
@@ -153,7 +154,7 @@ class VideoPredictor:
         """
         masks = TrackMasks.of(self.tracker)
         buffer: deque[TrackedFrame] = deque()
-        num_frames, flushed, limit = 0, False, self.exact_frames
+        num_frames, limit = 0, self.exact_frames
         for frame in self.stream(frames):
             num_frames += 1
             if masks.windows is not None:
@@ -162,11 +163,9 @@ class VideoPredictor:
             buffer.append(_shelved(frame))
             if len(buffer) > limit:
                 self._encode(buffer, self._promising(), ori_shape, masks)
-                flushed, limit = True, self.buffer_frames
+                limit = self.buffer_frames
         if buffer:
-            self._encode(
-                buffer, self._promising() if flushed else self._reported(), ori_shape, masks
-            )
+            self._encode(buffer, self._reported(), ori_shape, masks)
         return self._to_prediction(video_id, ori_shape, num_frames, masks)
 
     @torch.no_grad()
