@@ -317,6 +317,20 @@ def test_mixed_precision(dtype: torch.dtype) -> None:
     backward(losses)
 
 
+def test_double_precision() -> None:
+    """Losses are those of a model in float32, which they come in themselves."""
+    model = confident(make_boxvis())
+    batch = make_batch(model, [make_clip()], [make_sample(TWO_OBJECTS)])
+    wanted = model(**batch, mode='loss')
+    model.double()
+    found = model(**batch | dict(inputs=batch['inputs'].double()), mode='loss')
+    assert found.keys() == wanted.keys()
+    for name in ('loss_cls', 'loss_proj', 'loss_pair'):
+        torch.testing.assert_close(found[name], wanted[name], atol=1e-3, rtol=1e-3)
+    backward(found)
+    assert model.predict_clip(make_clip())[-1].mask_logits.dtype == torch.float64
+
+
 class TestErrors:
     def test_rgb_is_needed(self) -> None:
         model = make_boxvis(data_preprocessor=dict(type='ClipDataPreprocessor', keep_rgb=False))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -215,3 +216,14 @@ class TestFrameFeaturesPixelDecoder:
             assert torch.equal(level, wanted_level)
         assert halves.mask_embeds.dtype == torch.float32
         torch.testing.assert_close(halves.mask_embeds, wanted.mask_embeds, atol=0.1, rtol=0.1)
+
+    def test_keeps_double_precision(self, decoders: Decoders) -> None:
+        maps = make_maps(1)
+        with torch.no_grad():
+            wanted = decoders[0](maps)
+            found = copy.deepcopy(decoders[0]).double()([level.double() for level in maps])
+        assert found.mask_embeds.dtype == torch.float64
+        for one, other in zip(
+            (found.mask_embeds, *found.multi_scale), (wanted.mask_embeds, *wanted.multi_scale)
+        ):
+            torch.testing.assert_close(one.float(), other, atol=1e-4, rtol=1e-4)

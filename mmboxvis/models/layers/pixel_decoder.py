@@ -12,6 +12,7 @@ from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
+from mmboxvis.models.losses.functional import at_least_float32
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import FrameFeatures
 
@@ -33,8 +34,8 @@ class FrameFeaturesPixelDecoder(MSDeformAttnPixelDecoder):
     """``MSDeformAttnPixelDecoder`` that returns all it knows of a frame.
 
     Parameters, their names and the numbers are those of mmdet's class (paper section 3.1, the
-    Mask2Former pixel decoder). The difference is what comes back, and that it always runs in
-    float32, as the released program's does under mixed precision.
+    Mask2Former pixel decoder). The difference is what comes back, and that it runs in no less
+    than float32, as the released program's does under mixed precision.
 
     Args:
         encoder: config of mmdet's ``Mask2FormerTransformerEncoder``. ``type`` in its
@@ -62,7 +63,7 @@ class FrameFeaturesPixelDecoder(MSDeformAttnPixelDecoder):
             feats: backbone maps from high to low resolution, each (F, C_i, h_i, w_i).
         """
         with torch.autocast(feats[0].device.type, enabled=False):
-            return self._forward_float32([feat.float() for feat in feats])
+            return self._forward_float32([at_least_float32(feat) for feat in feats])
 
     def _forward_float32(self, feats: list[Tensor]) -> FrameFeatures:
         tokens, codes, references, shapes = [], [], [], []
