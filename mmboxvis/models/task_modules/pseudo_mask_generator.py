@@ -95,6 +95,8 @@ class PseudoMaskGenerator:
             scores = probs * projection_score(masks, matched)
             if self.refinements and lab is not None:
                 refined = refine_masks(self.refinements, mask_logits[query_inds], lab, matched)
+                # cells outside of the box are 0, so masks fade over the last pixel before its edge,
+                # most of which is background: without that they are a little worse
                 masks = _enlarge(refined, matched.shape[-2:])
         return PseudoMasks(
             queries.index_copy(0, gt_inds, query_inds),
