@@ -105,7 +105,8 @@ class BaseTracker(ABC, Generic[FrameT]):
         Args:
             cls_logits: (Q, K+1), one class for the whole clip.
             mask_logits: (Q, t, h, w); t may be any number of frames, 1 included.
-            embeds: (Q, C), query embeddings; only their directions count.
+            embeds: (Q, C), query embeddings as the network gives them. Trackers compare or average
+                them as they are, so that their lengths count, too.
             start: index of the clip's first frame. By default the previous start plus ``stride``
                 (0 for the first clip). The last clip of a video whose length does not fit the
                 stride gives it, so that the clip ends with the video.

@@ -133,8 +133,9 @@ class BoxVIS(BaseVIS):
             rgb: (B, T, 3, H, W), 0-255, black where padded.
 
         Returns:
-            ``loss_*`` of the last layer, ``d0.loss_*`` ... of the others, and three figures for
-            the log: the share of confident pseudo masks, their threshold, and the kept pairs.
+            ``loss_*`` of the last layer, ``d0.loss_*`` ... of the others, and four figures for
+            the log: the share of confident pseudo masks, their threshold, the kept pairs an
+            instance, and the share of instances whose query the last layer changed.
         """
         if rgb is None:
             raise ValueError('BoxVIS needs the RGB frames: keep_rgb=True in the preprocessor')
