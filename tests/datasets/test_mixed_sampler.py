@@ -80,6 +80,12 @@ def test_each_set_is_walked_round_by_round():
         assert len({tuple(r) for r in rounds.tolist()}) > 1
 
 
+def test_sets_of_one_size_are_walked_in_orders_of_their_own():
+    indices = take(MixedSampler(mix(20, 20), [1, 1], seed=0), 200)
+    first, second = ([i % 20 for i in indices if i // 20 == part][:20] for part in (0, 1))
+    assert sorted(first) == sorted(second) and first != second
+
+
 def test_ranks_share_one_stream(monkeypatch):
     alone = take(on_rank(monkeypatch, 0, 1), 300)
     ranks = [take(on_rank(monkeypatch, r, 3), 100) for r in range(3)]

@@ -34,6 +34,13 @@ def test_saturation_keeps_grey() -> None:
     torch.testing.assert_close(ColorJitter(0, 1, 0)(grey), grey, atol=1e-3, rtol=1e-4)
 
 
+def test_balance_tints_grey() -> None:
+    tinted = ColorJitter(0, 0, 0.1)(torch.full((1, 2, 3, 8, 8), 100.0))
+    red, green, blue = tinted[0, 0, :, 0, 0].tolist()
+    assert len({round(value) for value in (red, green, blue)}) == 3
+    assert min(red, green, blue) >= 90 and max(red, green, blue) <= 110
+
+
 @pytest.mark.parametrize('options', [dict(brightness=-0.1), dict(balance=1.5)])
 def test_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r'must lie in \[0, 1\]'):

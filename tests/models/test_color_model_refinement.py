@@ -70,15 +70,19 @@ def test_no_mask() -> None:
 @pytest.mark.parametrize('rounds', [1, 3])
 def test_equals_the_plain_way(rounds: int) -> None:
     torch.manual_seed(1)
-    logits = 2 * torch.randn(2, 2, 6, 7)
+    logits = 2 * torch.randn(3, 2, 6, 7)
+    logits[2] = -2
     lab = torch.tensor([50.0, 10, -20]).view(1, 3, 1, 1) + 8 * torch.randn(2, 3, 6, 7)
-    boxes = torch.zeros(2, 2, 6, 7)
+    boxes = torch.zeros(3, 2, 6, 7)
     boxes[0, :, 1:4, :5] = 1
     boxes[1, 1, 3:, 2:4] = 1
+    boxes[2, 0, 2:4, 5:] = 1
     around = enlarge_boxes(boxes, 0.5)
     refined = ColorModelRefinement(rounds, weight=1.5, stride=1)(logits, lab, boxes)
     expected = plain(logits, lab, boxes, around, rounds=rounds, weight=1.5)
     torch.testing.assert_close(refined, expected, rtol=1e-4, atol=1e-5)
+    # a mask of half a cell in all has no colours of its own
+    torch.testing.assert_close(refined[2], logits[2].sigmoid() * boxes[2])
 
 
 def test_arguments_stay_as_they_are() -> None:

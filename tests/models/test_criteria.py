@@ -188,6 +188,20 @@ def test_sums_are_divided_by_means_over_processes(
     torch.testing.assert_close(released['loss_proj'], shared['loss_proj'])
 
 
+@pytest.mark.parametrize(('local_averages', 'factor'), [(False, 2), (True, 1)])
+def test_the_released_program_divides_by_one_instance_at_least(
+    monkeypatch: pytest.MonkeyPatch, local_averages: bool, factor: int
+) -> None:
+    """One instance in two processes; the mean of half an instance weighs it double here."""
+    targets = make_targets([ONE_OBJECT])
+    predictions = make_predictions(1)
+    criterion = without_box_terms(local_averages=local_averages)
+    alone = criterion(predictions, targets, None, None, 0.5)
+    monkeypatch.setattr(criteria, 'reduce_mean', lambda counts: counts / 2)
+    shared = criterion(predictions, targets, None, None, 0.5)
+    torch.testing.assert_close(shared['loss_proj'], factor * alone['loss_proj'])
+
+
 def test_pseudo_masks_weigh_as_much_as_their_scores() -> None:
     targets, predictions = make_targets([TWO_OBJECTS]), make_predictions(1)
     (pseudo,) = make_pseudo(targets)

@@ -237,6 +237,18 @@ def test_boxes_outside_the_image_and_jumps_across_it():
     assert pairs.counts()[:, 0].sum() == 0 < pairs.counts()[:, 1].sum()
 
 
+@pytest.mark.parametrize('axis', [0, 1])
+@pytest.mark.parametrize(('left', 'followed'), [(2, False), (3, True)])
+def test_is_followed_as_long_as_three_nodes_of_a_frame_are_left(axis, left, followed):
+    grid = (12, 20)
+    centers = torch.full((1, 2, 2), 0.5)
+    centers[0, :, 1 - axis] = torch.tensor([1.0, 1 + grid[axis] - left]) / grid[axis]  # xy
+    boxes = torch.cat([centers - 0.01, centers + 0.01], -1)
+    motion = pair_selection.follow_centers(boxes, grid)
+    assert motion.shifts[:, axis].tolist() == [left - grid[axis], grid[axis] - left]
+    assert motion.valid.tolist() == [followed] * 2
+
+
 def test_rows_of_the_ablation_differ():
     """2+3 by colour, with correlation, and with shift, are three different selections."""
     *inputs, _ = make_clip(count=3, absent=0)
@@ -467,4 +479,7 @@ def test_selected_pairs_are_those_of_the_selected_instances():
         expected = loss.build_pairs(lab, features, boxes[index], box_masks[index])
         selected = pairs.select(index)
         assert torch.equal(selected.counts(), expected.counts())
-        torch.testing.assert_close(loss(logits[index], selected), loss(logits[index], expected))
+        own = logits[index].requires_grad_()
+        values = [loss(own, chosen) for chosen in (selected, expected)]
+        torch.testing.assert_close(*values)
+        torch.testing.assert_close(*(torch.autograd.grad(value, own)[0] for value in values))

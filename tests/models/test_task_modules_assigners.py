@@ -260,6 +260,11 @@ def test_costs_that_are_not_finite_are_matched_last(bad: float) -> None:
         ((query_inds, gt_inds),) = hungarian(costs)
     assert query_inds.tolist() == [1, 0]
     assert gt_inds.tolist() == [0, 1]
+    # however much worse the other pairs are together
+    costs = torch.tensor([[[bad, 10.0], [10.0, -10.0]]])
+    with pytest.warns(RuntimeWarning, match='1 of 4 matching costs'):
+        ((query_inds, gt_inds),) = hungarian(costs)
+    assert query_inds.tolist() == [1, 0]
 
 
 def test_nothing_finite_still_matches() -> None:

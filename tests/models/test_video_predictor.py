@@ -13,6 +13,7 @@ from pycocotools import mask as mask_utils
 from torch import Tensor
 
 from mmboxvis.models.vis import BoxVIS, VideoPredictor
+from mmboxvis.models.vis.video_predictor import TrackedFrame
 from mmboxvis.structures import VideoPrediction
 from tests.models.tiny import NUM_QUERIES, make_boxvis, make_video
 from tests.reference.clip_inference import Track, clip_starts, infer_video
@@ -107,6 +108,22 @@ def test_empty_masks_are_none(model: BoxVIS) -> None:
     assert all(isinstance(rle['counts'], str) for rle in entries if rle)
 
 
+def test_a_mask_too_unsure_to_be_drawn_lowers_the_score(
+    model: BoxVIS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = VideoPredictor(model)
+    settled = [
+        TrackedFrame(t, SIZE, torch.full((1, 16, 24), logit), torch.tensor([0]), None)
+        for t, logit in enumerate((2.0, -0.5))
+    ]
+    monkeypatch.setattr(predictor, 'stream', lambda frames: iter(settled))
+    monkeypatch.setattr(predictor.tracker, 'scores', lambda: torch.tensor([[0.8]]))
+    prediction = predictor([], ori_shape=ORIGINAL)
+    ((drawn, nothing),) = prediction.segmentations
+    assert drawn and nothing is None
+    assert prediction.scores.tolist() == pytest.approx([0.4])
+
+
 def test_classes_of_one_track_share_their_masks(model: BoxVIS) -> None:
     """The checker of results reads a list once, by its identity."""
     prediction = VideoPredictor(model)(make_video(3, SIZE), ori_shape=ORIGINAL)
@@ -129,7 +146,7 @@ class TestBuffer:
         frames = make_video(9, SIZE)
         whole = VideoPredictor(model)(frames, ori_shape=ORIGINAL)
         options = dict(buffer_frames=buffer_frames, exact_frames=buffer_frames, prune_score=0)
-        predictor = VideoPredictor(model, **options)
+        predictor = VideoPredictor(model, **options, prune_best=1)
         flushed = predictor(frames, ori_shape=ORIGINAL)
         assert flushed.segmentations == whole.segmentations
         assert np.array_equal(flushed.scores, whole.scores)
