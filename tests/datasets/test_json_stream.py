@@ -61,6 +61,15 @@ def test_same_as_loading_at_once(tmp_path, monkeypatch, content, indent, ascii_o
     assert stream.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_numbers_cut_by_the_end_of_what_has_been_read(tmp_path, monkeypatch):
+    text = '{"a": 1e+5, "b": [2.5, -3E-2, 40, 0.1e12]}'
+    path = tmp_path / 'numbers.json'
+    path.write_text(text)
+    for chunk in range(1, len(text)):
+        monkeypatch.setattr(json_stream, '_CHUNK', chunk)
+        assert gather(JsonStream(path)) == json.loads(text)
+
+
 @settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

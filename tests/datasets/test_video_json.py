@@ -126,14 +126,14 @@ def test_testing_checks_annotations_that_are_there(tiny_json, tiny_images, write
 
 
 def test_boxes_that_leave_the_frame(tiny_json, tiny_images, write_json):
-    boxes = [[-5, -5, 20, 20], [50, 30, 20, 20], [70, 0, 5, 5], [1, 1, 59.2, 5], [1, 2, 3, 4]]
+    boxes = [[-5, -5, 20, 20], [50, 30, 20, 20], [70, 0, 5, 5], [1, 1, 59.2, 5], [57, 2, 4, 4]]
     tiny_json['annotations'][1]['bboxes'] = boxes
-    with pytest.warns(UserWarning, match='2 boxes leave the frame.*1 boxes lie outside') as told:
+    with pytest.warns(UserWarning, match='3 boxes leave the frame.*1 boxes lie outside') as told:
         dataset = BoxVideo(write_json(tiny_json), img_root=str(tiny_images))
     assert len(told) == 1
     instances = dataset.get_data_info(0)['instances']
     assert instances.boxes[1].tolist() == pytest.approx(
-        np.array([[0, 0, 15, 15], [50, 30, 60, 40], [0] * 4, [1, 1, 60, 6], [1, 2, 4, 6]])
+        np.array([[0, 0, 15, 15], [50, 30, 60, 40], [0] * 4, [1, 1, 60, 6], [57, 2, 60, 6]])
     )
     assert instances.valid[1].tolist() == [True, True, False, True, True]
 

@@ -83,6 +83,16 @@ def test_videos_by_file_names(read, write, names, wanted):
     assert frames(boxes) == {video: tuple(found) for video, found in wanted.items()}
 
 
+def test_numbers_against_the_order_of_names_give_way_to_those(read, write):
+    content = coco(['w_2.jpg', 'w_1.jpg'], frame_id=[4, 9])
+    (video,) = read('coco', write('set.json', content)).videos
+    assert (video.file_names, video.numbers) == (('w_1.jpg', 'w_2.jpg'), (1, 2))
+    content['images'].reverse()
+    content['images'][0]['frame_id'] = 3
+    (video,) = read('coco', write('set.json', content)).videos
+    assert (video.file_names, video.numbers) == (('w_1.jpg', 'w_2.jpg'), (3, 4))
+
+
 def test_identity(read, write):
     content = coco(
         ['a/0.jpg', 'a/1.jpg'],

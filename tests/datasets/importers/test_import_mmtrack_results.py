@@ -22,16 +22,17 @@ from mmboxvis.evaluation import evaluate_vis
 
 ROOT = Path(__file__).resolve().parents[3]
 H, W = 40, 60
-# track: (video, label, frame -> box x1 y1 x2 y2, score); labels count in the order of the file
+# track: (video, label, frame -> box x1 y1 x2 y2, score); videos and labels count in the order of
+# the file, not of their ids
 TRACKS = {
-    3: (0, 1, {0: (5, 6, 25, 36), 1: (7, 6, 27, 36)}, 0.875),
-    0: (0, 0, {1: (30, 2, 50, 20)}, 0.75),
-    8: (9, 0, {0: (1, 1, 11, 31)}, 0.5),
+    3: (9, 1, {0: (5, 6, 25, 36), 1: (7, 6, 27, 36)}, 0.875),
+    0: (9, 0, {1: (30, 2, 50, 20)}, 0.75),
+    8: (0, 0, {0: (1, 1, 11, 31)}, 0.5),
 }
-IMAGES = {11: (0, 0), 12: (0, 1), 13: (9, 0)}
+IMAGES = {11: (9, 0), 12: (9, 1), 13: (0, 0)}
 ANNOTATIONS = dict(
     categories=[dict(id=7, name='cat'), dict(id=2, name='dog')],
-    videos=[dict(id=0, name='walk'), dict(id=9, name='run')],
+    videos=[dict(id=9, name='walk'), dict(id=0, name='run')],
     images=[
         dict(id=image, video_id=video, frame_id=frame, file_name=f'{image}.jpg', width=W, height=H)
         for image, (video, frame) in reversed(IMAGES.items())
@@ -100,7 +101,7 @@ def as_entries():
             category_id=[7, 2][label],
             score=score,
             segmentations=[
-                rle(boxes[t]) if t in boxes else None for t in range(2 if video == 0 else 1)
+                rle(boxes[t]) if t in boxes else None for t in range(2 if video == 9 else 1)
             ],
         )
         for video, label, boxes, score in TRACKS.values()
@@ -156,7 +157,7 @@ def test_all_layouts_hold_the_same(read, source, annotations, layout):
         for video in boxes.videos
         for track in video.tracks
     }
-    names = {0: 'walk', 9: 'run'}
+    names = {9: 'walk', 0: 'run'}
     assert found == {
         (names[video], ['cat', 'dog'][label], score): (
             {t: (x1, y1, x2 - x1, y2 - y1) for t, (x1, y1, x2, y2) in places.items()},
@@ -166,6 +167,13 @@ def test_all_layouts_hold_the_same(read, source, annotations, layout):
     }
     boxes = read('mmtrack-results', source(layout), annotations=annotations)
     assert not any(track.masks for video in boxes.videos for track in video.tracks)
+
+
+def test_a_track_scores_the_mean_of_its_frames(read, write, annotations):
+    rows = [[[7, 1, 2, 3, 4, score]] for score in (0.25, 0.75)]
+    results = write('r.json', dict(track_bboxes=[*([row] for row in rows), []]))
+    walk, _ = read('mmtrack-results', results, annotations=annotations).videos
+    assert [track.score for track in walk.tracks] == [0.5]
 
 
 def test_results_are_scored_against_their_annotations(tool, write, source, tmp_path):
@@ -277,7 +285,7 @@ class Hostile:
         ([dict(img_id=11)], 'sample 0: has no pred_track_instances'),
         ([dict(img_id=5, pred_track_instances={})], 'img_id 5 is not among the images'),
         ([dict(video_id=5, category_id=2, score=1, bboxes=[])], 'video 5 or category 2 is not'),
-        ([dict(video_id=9, category_id=2, score=1, bboxes=[])], 'must be a list of 1'),
+        ([dict(video_id=0, category_id=2, score=1, bboxes=[])], 'must be a list of 1'),
         (dict(track_bboxes=[[5], [], []]), r'\[0\]: rows must be a list, got 5'),
         (dict(track_bboxes=[[[5]], [], []]), r'\[0\]: a row must be id, x1, .* got 5'),
         (dict(ROWS, track_masks={}), 'track_masks must be a list, got {}'),
