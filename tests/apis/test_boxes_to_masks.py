@@ -477,6 +477,22 @@ class TestExports:
         assert (rows.min(), rows.max(), columns.max()) == (0, 4, 29)
         assert columns.min() in (25, 26)
 
+    def test_crowds_stay_crowds(self, content: dict[str, Any]) -> None:
+        content['annotations'].append(dict(content['annotations'][0], id=78, iscrowd=1))
+        found = to_coco(content)['annotations']
+        assert {(a['track_id'], a['iscrowd']) for a in found} == {(77, 0), (78, 1)}
+
+    def test_polygons_of_coco_follow_round_masks(
+        self, content: dict[str, Any], tmp_path: Path
+    ) -> None:
+        y, x = np.mgrid[:20, :30]
+        disc = (y - 9.5) ** 2 + (x - 14) ** 2 < 8**2
+        content['annotations'][0]['segmentations'] = [rle_of(disc), None, None, None]
+        (tmp_path / 'coco.json').write_text(json.dumps(to_coco(content, 'polygon')))
+        coco = COCO(str(tmp_path / 'coco.json'))
+        found = coco.annToMask(coco.anns[1]) > 0
+        assert (found & disc).sum() / (found | disc).sum() > 0.95
+
     def test_videos_of_one_name(self, content: dict[str, Any], tmp_path: Path) -> None:
         content['videos'].append(dict(content['videos'][0], id=5, name='a b'))
         content['videos'].append(dict(content['videos'][0], id=6, name='a/b'))

@@ -191,6 +191,20 @@ class TestVideoFile:
                 assert list(quiet.frames())
                 assert quiet.cut_off is None
 
+    @pytest.mark.parametrize('with_av', [True, False])
+    def test_cut_off_between_frames(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_av: bool
+    ) -> None:
+        """A tenth of the video is more than headers may be wrong by."""
+        path = write_movie(tmp_path / 'cut.mp4', 'libx264', make_frames(10) * 4)
+        with av.open(str(path)) as container:
+            last = [packet.pos for packet in container.demux(video=0)][36]
+        path.write_bytes(path.read_bytes()[:last])
+        if not with_av:
+            monkeypatch.setattr(sources, 'av', None)
+        with pytest.warns(UserWarning, match='ends after 36 frames, but its header tells of 40;'):
+            assert len(list(open_source(path).frames())) == 36
+
     def test_cut_off_within_the_last_frame(self, tmp_path: Path) -> None:
         """One frame of 40 is less than headers may be wrong by, but here it is known to lack."""
         path = tmp_path / 'cut.mp4'
@@ -278,6 +292,7 @@ class TestIterator:
             cache._file.seek(0, 2)
             assert cache._file.tell() <= 3000
         assert cache.is_full
+        assert cache._file.tell() == 0, 'what cannot be read again takes no room'
 
 
 class TestErrors:

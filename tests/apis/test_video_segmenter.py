@@ -21,9 +21,11 @@ from mmengine.config import Config
 from mmboxvis.apis import FrameResult, VideoSegmenter, open_source, video_segmenter
 from mmboxvis.apis.official import save_whole
 from mmboxvis.apis.spool import MaskSpool, SpooledTrack, pack, unpack
+from mmboxvis.apis.video_run import FinalTracks
 from mmboxvis.datasets import FrameError, ToyVIS, VideoFrames
 from mmboxvis.evaluation.submission import check_submission
 from mmboxvis.models.vis import BoxVIS, VideoPredictor
+from mmboxvis.models.vis.track_masks import encode_masks
 from mmboxvis.visualization import write_video
 from tests.models.tiny import NUM_CLASSES, criterion_cfg, make_boxvis, make_video, network_cfg
 
@@ -280,6 +282,21 @@ class TestOutput:
         assert 0 < len(shown.labels) <= len(set(segmenter.run.tracks().track_ids))
         assert len(set(shown.track_ids)) == len(shown.track_ids)
         assert segmenter.run.shown_tracks(1.1).labels == []
+
+    def test_objects_that_share_most_of_their_pixels_are_all_drawn(
+        self, segmenter: VideoSegmenter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a rider and a horse may; only what is nearly the same is one object."""
+        list(segmenter(video(2)))
+        masks = np.arange(20) < np.array([20, 14, 19])[:, None, None]  # IoU 0.7 and 0.95
+        tracks = FinalTracks(
+            labels=[0, 1, 2],
+            scores=[0.9, 0.8, 0.7],
+            track_ids=[5, 6, 7],
+            segmentations=[[rle] * 2 for rle in encode_masks(torch.from_numpy(masks))],
+        )
+        monkeypatch.setattr(segmenter.run, 'tracks', lambda: tracks)
+        assert segmenter.run.shown_tracks(0.3).track_ids == [5, 6]
 
 
 class TestResume:

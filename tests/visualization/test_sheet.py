@@ -134,6 +134,8 @@ def test_predictions_take_the_color_of_their_object() -> None:
     assert color_ids(reference, predicted, [0, 2, 4], SIZE) == [1, 2, 0]
     assert color_ids([], predicted, [0], SIZE) == [0, 1, 2]
     assert color_ids(reference, [], [0], SIZE) == []
+    # a third of both together
+    assert color_ids(reference, [track(1, 3, 9)], [0, 2, 4], SIZE) == [0]
 
 
 def test_sheet_from_loaded_json_and_from_paths_agree(data: dict, tmp_path: Path) -> None:
