@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mmboxvis.engine import RESUME_LATER
+from mmboxvis.engine import RESUME_LATER, ResumableRunner
+from mmboxvis.engine.hooks import StopOnSignalHook
 from mmboxvis.registry import HOOKS
 from tests.engine.small_runs import STEPS, Run, make_config
 from tests.engine.test_checkpoint_files import Runs
+from tests.engine.test_whole_checkpoint_hook import make_runner
 
 
 @HOOKS.register_module()
@@ -115,6 +118,34 @@ def test_stopped_by_a_signal_saves_the_step_and_goes_on(
     run.finish('--resume')
     assert len(run.diary()) == STEPS, 'no step was made twice'
     assert_same_run(run, unbroken)
+
+
+def test_signals_mean_again_what_they_did_before_when_training_is_over(tmp_path: Path) -> None:
+    hook, runner = StopOnSignalHook(['SIGUSR1']), SimpleNamespace(work_dir=tmp_path)
+    before = signal.getsignal(signal.SIGUSR1)
+    hook.before_train(runner)
+    assert signal.getsignal(signal.SIGUSR1) != before
+    hook.after_train(runner)
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_samples_go_on_in_their_order_where_the_config_has_no_seed(tmp_path: Path) -> None:
+    first = make_runner(ResumableRunner, tmp_path)
+    first.train()
+    resumed = make_runner(ResumableRunner, tmp_path, dict(resume=True))
+    assert resumed.seed != first.seed
+    resumed.train()
+    # mmengine takes the seed when the sampler has already been built with another
+    assert resumed.train_dataloader.sampler.seed == resumed.seed == first.seed
+
+
+def test_the_config_fixes_the_number_of_threads(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        make_runner(ResumableRunner, tmp_path, dict(cfg=dict(num_threads=before + 1)))
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

@@ -50,10 +50,14 @@ class Falling(BaseMetric):
         return dict(AP=self.score)
 
 
-def make_runner(kind: type, folder: Path, **options: Any) -> Any:
+def make_runner(
+    kind: type, folder: Path, settings: dict[str, Any] | None = None, **options: Any
+) -> Any:
+    """A runner of 4 steps; ``settings`` go to it, ``options`` to its hook."""
     loader = dict(dataset=Ones(), sampler=dict(type='mmengine.DefaultSampler', shuffle=False))
     hook = dict(type='WholeCheckpointHook', by_epoch=False, interval=2, rule='greater')
     return kind(
+        **(settings or {}),
         model=OneLayer(),
         work_dir=str(folder),
         train_dataloader=loader | dict(batch_size=1, num_workers=0),
@@ -72,11 +76,22 @@ def make_runner(kind: type, folder: Path, **options: Any) -> Any:
 @pytest.mark.parametrize('save_best', [None, 'AP'])
 @pytest.mark.parametrize('kind', [Runner, FlexibleRunner])
 def test_a_checkpoint_is_of_the_step_in_its_name(
-    tmp_path: Path, kind: type, save_best: str | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, save_best: str | None
 ) -> None:
     """Also where it is written again after a validation, the best one or not."""
     options = {} if save_best is None else dict(save_best=save_best)
-    make_runner(kind, tmp_path, **options).train()
+    runner = make_runner(kind, tmp_path, **options)
+    written: list[str] = []
+    save = runner.save_checkpoint
+
+    def count(out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        written.append(filename)
+        save(out_dir, filename, *args, **kwargs)
+
+    monkeypatch.setattr(runner, 'save_checkpoint', count)
+    runner.train()
+    # before the validation and after it
+    assert [written.count(f'iter_{step}.pth') for step in (2, 4)] == [2, 2]
     for step in (2, 4):
         saved = torch.load(tmp_path / f'iter_{step}.pth', weights_only=True)
         assert saved['meta']['iter'] == step
