@@ -12,6 +12,7 @@ Shape shorthand: S masks, R pairs of a run of background and one of foreground.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,10 @@ RLE = dict[str, Any]
 # characters that end a number
 _CLOSING = frozenset(bytes([code]) for code in range(ord('0'), ord('P')))
 _CHUNK = 1 << 17
-_MAX_SIDE = 65_535
-_MAX_PIXELS = 200_000_000
+MAX_SIDE = 65_535
+"""Longest side of a frame or mask, in pixels."""
+MAX_PIXELS = 200_000_000
+"""Most pixels of a frame or mask that is decoded."""
 # of polygons: coordinates and perimeter in pixels; pycocotools walks along the outline
 _MAX_COORDINATE = 1e6
 _MAX_PERIMETER = 1e6
@@ -202,20 +205,11 @@ def compress(segmentation: RLE | list[Any], size: tuple[int, int]) -> RLE | None
     if isinstance(segmentation, list):
         if not segmentation:
             return None
-        polygons = [_checked_polygon(polygon) for polygon in segmentation]
+        polygons = [checked_polygon(polygon) for polygon in segmentation]
         return mask_api.merge(mask_api.frPyObjects(polygons, *size))
-    if not isinstance(segmentation, dict) or not {'size', 'counts'} <= segmentation.keys():
-        raise ValueError(
-            "expected null, polygons or a run-length {'size': [h, w], 'counts': ...}, "
-            f'got {type(segmentation).__name__}'
-        )
+    _check_keys(segmentation)
     if isinstance(segmentation['counts'], list):
-        height, width = _checked_size(segmentation['size'])
-        runs = _numbers(segmentation['counts'], 'iu')
-        if runs is None or (runs < 0).any():
-            raise ValueError("'counts' must be whole numbers of pixels, or a compressed string")
-        if int(runs.sum()) != height * width:
-            raise ValueError(f"'counts' covers {int(runs.sum())} of {height * width} pixels")
+        height, width = _check_size_and_counts(segmentation)
         return mask_api.frPyObjects(segmentation, height, width)
     return segmentation
 
@@ -236,9 +230,7 @@ def decode(segmentation: RLE | list[Any], size: tuple[int, int]) -> np.ndarray |
     rle = compress(segmentation, size)
     if rle is None:
         return None
-    height, width = _checked_size(rle['size'])
-    if not isinstance(rle['counts'], str | bytes):
-        raise ValueError(f"'counts' must be text or a list, got {type(rle['counts']).__name__}")
+    height, width = _check_size_and_counts(rle)
     totals = run_totals([rle['counts']])
     if not totals.intact[0]:
         raise ValueError("'counts' is broken or cut off")
@@ -247,22 +239,41 @@ def decode(segmentation: RLE | list[Any], size: tuple[int, int]) -> np.ndarray |
     return mask_api.decode(rle)
 
 
-def _checked_size(size: Any) -> tuple[int, int]:
-    good = (
-        isinstance(size, list | tuple)
-        and len(size) == 2
-        and all(isinstance(side, int) and 0 < side <= _MAX_SIDE for side in size)
-    )
-    if not good or size[0] * size[1] > _MAX_PIXELS:
-        raise ValueError(
-            f"'size' must be [height, width], at most {_MAX_PIXELS} pixels, got {str(size)[:60]}"
-        )
-    return size[0], size[1]
+def check_mask(segmentation: Any) -> None:
+    """Looks at one frame's annotation as :func:`decode` does, without making a mask of it.
+
+    Args:
+        segmentation: see :func:`compress`. A compressed string is not looked into, see
+            :func:`run_totals`.
+
+    Raises:
+        ValueError: if it is no mask.
+    """
+    if isinstance(segmentation, list):
+        for polygon in segmentation:
+            checked_polygon(polygon)
+    else:
+        _check_keys(segmentation)
+        _check_size_and_counts(segmentation)
 
 
-def _checked_polygon(polygon: Any) -> list[float]:
+def checked_polygon(polygon: Any) -> list[float]:
+    """The polygon itself, if pycocotools can draw it in a reasonable time.
+
+    Args:
+        polygon: list ``[x0, y0, x1, y1, ...]``.
+
+    Raises:
+        ValueError: if it is no list of three corners or more, if a corner is not finite or far
+            away, or if the outline is too long.
+    """
     if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError('a polygon needs a list of at least six numbers x0, y0, x1, y1, ...')
+        raise ValueError(
+            'a polygon needs x, y of at least three corners, a list of at least six numbers '
+            'x0, y0, x1, y1, ...'
+        )
+    if _is_small(polygon):
+        return polygon
     numbers = _numbers(polygon, 'iuf')
     # comparisons with NaN are false
     if numbers is None or not (np.abs(numbers) <= _MAX_COORDINATE).all():
@@ -274,6 +285,57 @@ def _checked_polygon(polygon: Any) -> list[float]:
     if steps.sum() > _MAX_PERIMETER:
         raise ValueError(f'the outline of a polygon is longer than {_MAX_PERIMETER:g} pixels')
     return polygon
+
+
+def _is_small(polygon: list[Any]) -> bool:
+    """Whether a polygon is in order at a glance: most are, and an array takes six times as long."""
+    try:
+        # finite only if all are; what is no number cannot be added
+        finite, low, high = math.isfinite(sum(polygon)), min(polygon), max(polygon)
+    except (TypeError, OverflowError):
+        return False
+    # all may be truth values if the least is one
+    if not finite or isinstance(low, bool) or low < -_MAX_COORDINATE or high > _MAX_COORDINATE:
+        return False
+    # no side is longer than from the least number to the largest
+    return (high - low) * len(polygon) / 2 <= _MAX_PERIMETER
+
+
+def _check_keys(segmentation: Any) -> None:
+    if not isinstance(segmentation, dict) or not {'size', 'counts'} <= segmentation.keys():
+        raise ValueError(
+            "expected null, polygons or a run-length {'size': [h, w], 'counts': ...}, "
+            f'got {type(segmentation).__name__}'
+        )
+
+
+def _check_size_and_counts(segmentation: RLE) -> tuple[int, int]:
+    """Height and width of a run-length; what a compressed string says is left open."""
+    height, width = _checked_size(segmentation['size'])
+    counts = segmentation['counts']
+    if isinstance(counts, list):
+        runs = _numbers(counts, 'iu')
+        if runs is None or (runs < 0).any():
+            raise ValueError("'counts' must be whole numbers of pixels, or a compressed string")
+        total = sum(counts)  # of Python's numbers, which do not run over
+        if total != height * width:
+            raise ValueError(f"'counts' covers {total} of {height * width} pixels")
+    elif not isinstance(counts, str | bytes):
+        raise ValueError(f"'counts' must be text or a list, got {type(counts).__name__}")
+    return height, width
+
+
+def _checked_size(size: Any) -> tuple[int, int]:
+    good = (
+        isinstance(size, list | tuple)
+        and len(size) == 2
+        and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in size)
+    )
+    if not good or size[0] * size[1] > MAX_PIXELS:
+        raise ValueError(
+            f"'size' must be [height, width], at most {MAX_PIXELS} pixels, got {str(size)[:60]}"
+        )
+    return size[0], size[1]
 
 
 def _numbers(values: list[Any], kinds: str) -> np.ndarray | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_api
 
-from mmboxvis.run_lengths import compress, decode, run_totals
+from mmboxvis.run_lengths import check_mask, checked_polygon, compress, decode, run_totals
 from tests.reference.run_lengths import runs_of
 
 RUNS = [5, -3, 3, 8, 3]
@@ -85,6 +87,7 @@ def test_good_masks() -> None:
         ([[NAN, 0, 4, 0, 4, 4]], 'coordinates'),
         ([[INF, 0, 4, 0, 4, 4]], 'coordinates'),
         ([[1e9, 0, 4, 0, 4, 4]], 'coordinates'),
+        ([[True, False, True, True, False, True]], 'coordinates'),
         ([[None, 0, 4, 0, 4, 4]], 'coordinates'),
         ([['0', '0', '4', '0', '4', '4']], 'coordinates'),
         ([[10**400, 0, 4, 0, 4, 4]], 'coordinates'),
@@ -107,6 +110,8 @@ def test_good_masks() -> None:
         (dict(size=[4, 4], counts=[-4, 20]), 'whole numbers'),
         (dict(size=[4, 4], counts=[2**80]), 'whole numbers'),
         (dict(size=[4, 4], counts=[4]), 'covers 4 of 16'),
+        # in 64 bits their sum is 16
+        (dict(size=[4, 4], counts=[*[2**62] * 3, 2**62 + 16]), f'covers {2**64 + 16} of 16'),
         (dict(size=[4, 4], counts=[]), 'whole numbers'),
         (dict(size=[10**6, 10**6], counts='0'), "'size'"),
         (dict(size=[60_000, 60_000], counts='0'), "'size'"),
@@ -120,6 +125,32 @@ def test_good_masks() -> None:
 def test_what_is_no_mask_is_named(entry: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         decode(entry, SIZE)  # type: ignore[arg-type]
+    if isinstance(entry, dict) and isinstance(entry.get('counts'), str) and message != "'size'":
+        check_mask(entry)  # leaves strings to run_totals
+    else:
+        with pytest.raises(ValueError, match=message):
+            check_mask(entry)
+
+
+CORNER = st.one_of(
+    st.floats(-2e6, 2e6), st.integers(-20, 20), st.sampled_from([NAN, INF, 10**400, True, '1'])
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(CORNER, min_size=6, max_size=12).filter(lambda values: len(values) % 2 == 0))
+def test_polygons_are_judged_by_corners_and_outline(values: list[Any]) -> None:
+    numbers = all(isinstance(v, int | float) and abs(v) <= 1e6 for v in values)
+    good = numbers and not all(isinstance(v, bool) for v in values)
+    if good:
+        x, y = values[::2], values[1::2]
+        length = sum(max(abs(x[i] - x[i - 1]), abs(y[i] - y[i - 1])) for i in range(len(x)))
+        good = length <= 1e6
+    if good:
+        assert checked_polygon(values) is values
+    else:
+        with pytest.raises(ValueError, match='polygon'):
+            checked_polygon(values)
 
 
 def test_compressed_strings_pass_compress_unread() -> None:

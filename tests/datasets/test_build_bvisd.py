@@ -247,7 +247,7 @@ def test_broken_runs(tmp_path, files):
     [
         (5, 'expected a list of 3 frames, got 5'),
         ([None], 'expected a list of 3 frames, got 1 entries'),
-        ([5, None, None], 'frame 0, .*expected null, a run-length'),
+        ([5, None, None], 'frame 0, .*expected null, polygons or a run-length'),
         ([None, dict(size=[40, 60], counts=['x']), None], 'frame 1, .*whole numbers of pixels'),
         ([dict(size=[40, 60], counts='oo'), None, None], 'frame 0, .*broken or cut off'),
         ([[[1, 1, 2, 2]], None, None], 'frame 0, .*three corners'),

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .ids import is_whole
+from mmboxvis.run_lengths import check_mask
+
 from .problems import Level
 
 MaskTotals = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -84,31 +85,12 @@ def _mask_fault(mask: Any, size: list[int] | None) -> str | None:
     """What is wrong with one frame's mask, its string aside; ``size`` is (height, width)."""
     if mask is None:
         return None
-    if isinstance(mask, list):
-        corners = mask and all(
-            isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and _sum_is_finite(p)
-            for p in mask
-        )
-        return None if corners else 'a polygon needs x, y of at least three corners'
-    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), str | list):
-        return 'expected null, a run-length with size and counts, or a list of polygons'
-    given = mask.get('size')
-    if not isinstance(given, list) or len(given) != 2 or not all(is_whole(v) for v in given):
-        return f"'size' must be [height, width], got {given!r}"
-    if size is not None and given != size:
-        return f'mask of size {given}, but the video has (height, width) {size}'
-    if isinstance(mask['counts'], list):
-        runs = mask['counts']
-        if not all(is_whole(run) and run >= 0 for run in runs):
-            return "'counts' must be whole numbers of pixels"
-        if sum(runs) != given[0] * given[1]:
-            return f"'counts' covers {sum(runs)} of {given[0] * given[1]} pixels"
-    return None
-
-
-def _sum_is_finite(values: Sequence[Any]) -> bool:
-    """Whether all are finite numbers, told by their sum: polygons have tens of millions."""
     try:
-        return math.isfinite(sum(values))
-    except TypeError:
-        return False
+        check_mask(mask)
+    except ValueError as error:
+        return str(error)
+    if isinstance(mask, list):
+        return None if mask else 'a polygon needs x, y of at least three corners, got no polygon'
+    if size is not None and mask['size'] != size:
+        return f'mask of size {mask["size"]}, but the video has (height, width) {size}'
+    return None

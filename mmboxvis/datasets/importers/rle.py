@@ -7,8 +7,10 @@ from typing import Any
 
 from pycocotools import mask as mask_utils
 
+from mmboxvis.run_lengths import MAX_PIXELS, MAX_SIDE, checked_polygon, run_totals
+
 from .box_set import Box
-from .place import MAX_PIXELS, MAX_SIDE, Place, shown
+from .place import Place, shown
 
 
 def read_rle(counts: object, size: object, place: Place) -> dict[str, Any]:
@@ -28,7 +30,14 @@ def read_rle(counts: object, size: object, place: Place) -> dict[str, Any]:
     sides = [place.whole(side, 'size of the mask', 1, MAX_SIDE) for side in _pair(size, place)]
     if sides[0] * sides[1] > MAX_PIXELS:
         place.fail(f'a mask of {sides[1]} x {sides[0]} pixels')
-    if not isinstance(counts, str) or sum(_runs(counts, place)) != sides[0] * sides[1]:
+    if isinstance(counts, str):
+        totals = run_totals([counts])
+        if not totals.intact[0]:
+            place.fail(
+                'run-lengths are cut off, have a negative run, or are no compressed run-lengths '
+                'of COCO'
+            )
+    if not isinstance(counts, str) or totals.pixels[0] != sides[0] * sides[1]:
         place.fail(f'run-lengths do not fill a mask of {sides[1]} x {sides[0]} pixels')
     return dict(size=sides, counts=counts)
 
@@ -69,9 +78,10 @@ def _polygon(points: object, place: Place) -> list[float]:
     numbers = [
         place.number(value, 'a number of a polygon') for value in place.items(points, 'polygon')
     ]
-    if len(numbers) < 6 or len(numbers) % 2:
-        place.fail(f'a polygon needs x and y of three points or more, got {len(numbers)} numbers')
-    return numbers
+    try:
+        return checked_polygon(numbers)
+    except ValueError as error:
+        place.fail(str(error))
 
 
 def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
@@ -91,25 +101,3 @@ def rle_box(mask: dict[str, Any]) -> Box:
 
 def _pair(size: object, place: Place) -> list[Any]:
     return place.items(size, 'size of the mask', 2)
-
-
-def _runs(text: str, place: Place) -> list[int]:
-    """Lengths of the runs: numbers of 5 bits a character, from the third on differences."""
-    runs: list[int] = []
-    value = shift = 0
-    for char in text:
-        code = ord(char) - 48
-        if not 0 <= code < 64 or shift > 30:
-            place.fail('run-lengths are no compressed run-lengths of COCO')
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            if runs[-1] < 0:
-                place.fail('run-lengths have a negative run')
-            value = shift = 0
-    if shift:
-        place.fail('run-lengths are cut off')
-    return runs

@@ -13,7 +13,7 @@ from pycocotools import mask as mask_utils
 from mmboxvis.datasets import AnnotationError
 from mmboxvis.datasets.importers import to_ytvis
 from mmboxvis.datasets.importers.place import Place
-from mmboxvis.datasets.importers.rle import read_rle, rle_box
+from mmboxvis.datasets.importers.rle import read_mask, read_rle, rle_box
 
 
 def png(ids: object, palette: bool = False) -> bytes:
@@ -180,6 +180,26 @@ def test_run_lengths_from_anywhere_are_right_or_refused(text):
         assert 'a.txt' in str(error)
     else:
         assert mask_utils.decode(rle).shape == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ('polygon', 'message'),
+    [
+        ([0, 0, 4, 0], 'a polygon needs x, y of at least three corners'),
+        ([0, 0, 4, 0, 4, 'x'], 'a number of a polygon must be a number'),
+        ([0, 0, 4, 0, 2e6, 4], 'a number of a polygon must be a number'),
+        # pycocotools walks along the outline: this one took seconds, twenty such corners a minute
+        ([-1e6, 0, 1e6, 1, -1e6, 2], 'the outline of a polygon is longer'),
+    ],
+)
+def test_polygon_that_is_wrong_is_named(polygon, message):
+    with pytest.raises(AnnotationError, match=f'a.json: {message}'):
+        read_mask([polygon], (10, 10), Place(Path('a.json')))
+
+
+def test_numbers_of_polygons_may_be_text():
+    mask = read_mask([['0', '0', '4', '0', '4', '4.0', 0, 4]], (6, 6), Place(Path('a.json')))
+    assert rle_box(mask) == (0, 0, 4, 4)
 
 
 def test_real_mots(read, formats, load):

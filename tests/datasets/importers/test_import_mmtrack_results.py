@@ -311,7 +311,7 @@ def test_masks_of_another_size_and_broken_masks(read, write, annotations):
     for mask, message in (
         (dict(size=[H, W + 1], counts='x'), 'in a frame of'),
         (dict(size=[H, W], counts='0'), 'do not fill'),
-        ([[1, 2, 3, 4]], 'three points'),
+        ([[1, 2, 3, 4]], 'three corners'),
         (5, 'a mask must be an object'),
     ):
         content = as_lists()
