@@ -24,6 +24,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from packaging.requirements import Requirement
 
 import mmboxvis
 from mmboxvis import _cli, _stack
@@ -263,6 +264,12 @@ def test_editable_install_links_configs_and_tools(source: Path, tmp_path: Path) 
 
 def test_every_requirement_is_pinned(setup_env: ModuleType) -> None:
     assert setup_env.required_names(dev=True) <= setup_env.read_pins().keys()
+
+
+def test_versions_that_lack_what_is_called_are_refused() -> None:
+    lines = (ROOT / 'requirements/runtime.txt').read_text().splitlines()
+    bounds = {r.name: r.specifier for r in map(Requirement, (x for x in lines if x[:1] != '#'))}
+    assert '14.0.1' not in bounds['av']  # the last without VideoFrame.rotation
 
 
 def test_required_names_of_tests_only_with_dev(setup_env: ModuleType) -> None:

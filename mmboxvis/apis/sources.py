@@ -417,7 +417,7 @@ def _read_av(path: Path, start: int, end: int | None, every: int) -> CountedImag
                 time = frame.time
                 if index >= start and (index - start) % every == 0:
                     image = frame.to_ndarray(format='bgr24')
-                    turns = round(getattr(frame, 'rotation', 0) / 90) % 4
+                    turns = round(frame.rotation / 90) % 4
                     yield np.ascontiguousarray(np.rot90(image, turns)) if turns else image
                 if index + 1 == end:
                     return None
