@@ -72,6 +72,7 @@ setup(
     description='Video instance segmentation from boxes only, on the OpenMMLab stack',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
+    author='mmboxvis contributors',
     license='Apache-2.0',
     license_files=['LICENSE'],
     keywords='video instance segmentation, box supervision, BoxVIS, Mask2Former, OpenMMLab',

@@ -212,6 +212,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, target / name)
     for name in ('README.md', 'requirements.txt'):
         shutil.copy(ROOT / name, target / name)
+    (target / 'tests').mkdir()
+    shutil.copy(ROOT / 'tests' / 'test_packaging.py', target / 'tests')
     return target
 
 
@@ -230,6 +232,7 @@ def test_wheel_from_source_distribution_is_complete(source: Path, tmp_path: Path
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path / 'unpacked', filter='data')
     unpacked = next((tmp_path / 'unpacked').iterdir())
+    assert not (unpacked / 'tests').exists()  # they need a checkout
     with zipfile.ZipFile(build(unpacked, 'wheel', tmp_path)) as wheel:
         names = set(wheel.namelist())
         info = next(name for name in names if name.endswith('.dist-info/METADATA'))
@@ -242,10 +245,12 @@ def test_wheel_from_source_distribution_is_complete(source: Path, tmp_path: Path
                 assert packed_as.as_posix() in names
     for path in (ROOT / 'mmboxvis/visualization/templates').iterdir():
         assert f'mmboxvis/visualization/templates/{path.name}' in names
+    assert 'mmboxvis/py.typed' in names
     assert 'mmboxvis/.mim/model-index.yml' in names
     assert 'mmboxvis/.mim/tools/dist_train.sh' in names
     assert not [name for name in names if name.startswith(('tests', 'tools', 'configs'))]
     assert f'\nVersion: {mmboxvis.__version__}\n' in description
+    assert '\nAuthor: mmboxvis contributors\n' in description
     required = re.findall(r'^Requires-Dist: (.+)$', description, re.MULTILINE)
     assert 'onedl-mmcv==2.3.6; extra == "onedl"' in required
     always = [line for line in required if 'extra ==' not in line]
