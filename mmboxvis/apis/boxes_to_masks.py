@@ -24,7 +24,12 @@ from torch import Tensor
 from mmboxvis.datasets.categories import match_categories
 from mmboxvis.datasets.image_size import image_size
 from mmboxvis.datasets.video_frames import VideoFrames
-from mmboxvis.datasets.video_json import AnnotationError, VideoJsonReader, read_json
+from mmboxvis.datasets.video_json import (
+    AnnotationError,
+    VideoInstances,
+    VideoJsonReader,
+    read_json,
+)
 from mmboxvis.evaluation.functional.layout import (
     VideoInfo,
     frame_list_problem,
@@ -292,13 +297,13 @@ class BoxAnnotations:
         content: the json as it was read.
         image_root: folder of the frames.
         videos: entries with ``id``, ``name``, ``file_names``, ``height``, ``width``.
-        instances: :class:`~mmboxvis.datasets.video_json.VideoInstances` by video id.
+        instances: by video id.
     """
 
     content: Mapping[str, Any]
     image_root: Path
     videos: Sequence[Mapping[str, Any]]
-    instances: Mapping[int, Any]
+    instances: Mapping[int, VideoInstances]
 
     def with_masks(self, found: Iterable[ObjectMasks]) -> dict[str, Any]:
         """The json with masks.

@@ -10,9 +10,11 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmboxvis.models.data_preprocessors import ClipDataPreprocessor
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions
 
+from .clip_network import ClipNetwork
 from .video_predictor import VideoPredictor
 
 # mmdet's name of the head in COCO checkpoints; its trackers rename it in the same way
@@ -34,6 +36,8 @@ class BaseVIS(BaseModel):
         init_cfg: as in mmengine.
     """
 
+    data_preprocessor: ClipDataPreprocessor
+
     def __init__(
         self,
         *,
@@ -47,7 +51,7 @@ class BaseVIS(BaseModel):
             data_preprocessor=MODELS.build(data_preprocessor or dict(type='ClipDataPreprocessor')),
             init_cfg=init_cfg,
         )
-        self.student = MODELS.build(network)
+        self.student: ClipNetwork = MODELS.build(network)
         self.test_cfg = dict(test_cfg or {})
 
     def forward(

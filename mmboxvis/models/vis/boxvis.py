@@ -9,11 +9,15 @@ import torch
 from mmdet.structures import TrackDataSample
 from torch import Tensor
 
+from mmboxvis.models.data_preprocessors import ColorJitter
+from mmboxvis.models.heads import BoxSupervisedCriterion
 from mmboxvis.models.losses.functional import rgb_to_lab
+from mmboxvis.models.task_modules import ConfidenceSchedule, PseudoMaskGenerator
 from mmboxvis.registry import MODELS, TASK_UTILS
 from mmboxvis.structures import AffinityPairs, ClipPredictions, ClipTargets, PseudoMasks
 
 from .base import BaseVIS
+from .clip_network import ClipNetwork
 
 
 @MODELS.register_module()
@@ -64,14 +68,18 @@ class BoxVIS(BaseVIS):
         if not 0 <= pair_warmup <= 1:
             raise ValueError(f'pair_warmup must lie in [0, 1], not {pair_warmup}')
         self.pair_warmup = pair_warmup
-        self.student_view = None if student_view is None else MODELS.build(student_view)
-        self.criterion = MODELS.build(criterion)
+        self.student_view: ColorJitter | None = (
+            None if student_view is None else MODELS.build(student_view)
+        )
+        self.criterion: BoxSupervisedCriterion = MODELS.build(criterion)
         self.released_boxes = released_boxes
         self.box_centers = box_centers
         self.teacher_train_mode = teacher_train_mode
-        self.confidence = TASK_UTILS.build(confidence or dict(type='ConfidenceSchedule'))
-        self.pseudo_mask_generator = None
-        self.teacher = None
+        self.confidence: ConfidenceSchedule = TASK_UTILS.build(
+            confidence or dict(type='ConfidenceSchedule')
+        )
+        self.pseudo_mask_generator: PseudoMaskGenerator | None = None
+        self.teacher: ClipNetwork | None = None
         if pseudo_masks is not None:
             self.pseudo_mask_generator = TASK_UTILS.build(pseudo_masks)
             self.teacher = copy.deepcopy(self.student).requires_grad_(False).eval()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
+from mmboxvis.models.heads import BoxVISHead
 from mmboxvis.models.layers.frozen_norm import fold_frozen_norms
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipPredictions, FrameFeatures
@@ -22,8 +23,8 @@ class ClipNetwork(BaseModule):
 
     def __init__(self, *, backbone: dict, track_head: dict, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.backbone = fold_frozen_norms(MODELS.build(backbone))
-        self.track_head = MODELS.build(track_head)
+        self.backbone: nn.Module = fold_frozen_norms(MODELS.build(backbone))
+        self.track_head: BoxVISHead = MODELS.build(track_head)
 
     def encode_frames(self, frames: Tensor) -> FrameFeatures:
         """(F, 3, H, W) normalised frames to the features of each."""

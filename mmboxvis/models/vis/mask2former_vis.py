@@ -7,6 +7,7 @@ from typing import Any
 from mmdet.structures import TrackDataSample
 from torch import Tensor
 
+from mmboxvis.models.heads import MaskSupervisedCriterion
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import ClipTargets
 
@@ -25,7 +26,7 @@ class Mask2FormerVIS(BaseVIS):
 
     def __init__(self, *, network: dict, criterion: dict, **kwargs: Any) -> None:
         super().__init__(network=network, **kwargs)
-        self.criterion = MODELS.build(criterion)
+        self.criterion: MaskSupervisedCriterion = MODELS.build(criterion)
 
     def loss(
         self, inputs: Tensor, data_samples: list[TrackDataSample], rgb: Tensor | None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pycocotools import mask as mask_utils
 from torch import Tensor
 
-from mmboxvis.models.trackers import BaseTracker, Candidates, mask_quality_counts
+from mmboxvis.models.trackers import BaseTracker, Candidates, TrackFrame, mask_quality_counts
 from mmboxvis.registry import TASK_UTILS
 from mmboxvis.structures import ClipPredictions, DecoderInputs, VideoPrediction
 from mmboxvis.structures.video_prediction import RLE
@@ -36,14 +36,14 @@ class TrackedFrame:
         size: (h, w) of the frame as the network got it, before padding.
         mask_logits: (M, h / 4, w / 4) of the padded frame.
         track_ids: (M,) int64.
-        tracked: what the tracker returned.
+        tracked: what the tracker returned; ``None`` in a frame that was set aside.
     """
 
     index: int
     size: tuple[int, int]
     mask_logits: Tensor
     track_ids: Tensor
-    tracked: Any
+    tracked: Tensor | TrackFrame | None
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class VideoPredictor:
             yield settled, replace(position, finished=finished + len(settled))
 
     def _settled(
-        self, tracked: list[Any], finished: int, position: StreamPosition
+        self, tracked: Sequence[Tensor | TrackFrame], finished: int, position: StreamPosition
     ) -> list[TrackedFrame]:
         # frames past the end repeat the last one of a video shorter than a clip
         return [
@@ -318,6 +318,7 @@ class VideoPredictor:
         if masks.windows is not None:
             rows = list(range(len(ids)))
             whole = self.enlarge(frame.mask_logits, frame.size)
+            assert isinstance(frame.tracked, TrackFrame)  # its tracker chooses by windows
             masks.windows.add(frame.tracked, whole)
         else:
             visible = _visible(frame).tolist()
