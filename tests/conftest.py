@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
+
+from mmboxvis.seeding import seed_all
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,4 +38,4 @@ def real_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
-    torch.manual_seed(0)
+    seed_all(0)
