@@ -136,21 +136,6 @@ def to_bvisd(source: Source, *, released_mapping: bool = False) -> dict[int, int
     return forward
 
 
-def from_bvisd(target: Source, *, first_only: bool = False) -> dict[int, tuple[int, ...]]:
-    """BVISD id to the category ids of a data set, for submitting results there.
-
-    A class with several is to be submitted once for each, with the same masks and score; one
-    with none is dropped.
-
-    Args:
-        target: data set the results go to.
-        first_only: only the first of several, as in sets whose classes were merged.
-    """
-    column = _COLUMN[target]
-    last = 1 if first_only else None
-    return {number: ids[column][:last] for number, (_, *ids) in enumerate(_BVISD, start=1)}
-
-
 def bvisd_category_map(source: Source, *, released_mapping: bool = False) -> dict[str, str | None]:
     """Category name of a data set to BVISD class, ``None`` where it has none.
 

@@ -28,14 +28,6 @@ class FrameFeatures:
     def __len__(self) -> int:
         return int(self.mask_embeds.shape[0])
 
-    def __getitem__(self, index: slice) -> FrameFeatures:
-        """Takes a range of frames, without a copy."""
-        return FrameFeatures(
-            self.mask_embeds[index],
-            self.mask_features[index],
-            tuple(level[index] for level in self.multi_scale),
-        )
-
     @classmethod
     def cat(cls, parts: Sequence[FrameFeatures]) -> FrameFeatures:
         """Joins the frames of several parts, in order."""

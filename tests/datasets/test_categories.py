@@ -11,7 +11,6 @@ from mmboxvis.datasets.categories import (
     bvisd_category_map,
     category_names,
     class_palette,
-    from_bvisd,
     match_categories,
     to_bvisd,
 )
@@ -52,22 +51,12 @@ def test_names_agree_with_ids(source):
         assert name in other or name == BVISD_CLASSES[goal - 1]
 
 
-@pytest.mark.parametrize('source', ['ytvis19', 'ytvis21', 'ovis', 'coco'])
-def test_inverse(source):
-    forward, inverse = to_bvisd(source), from_bvisd(source)
-    assert sorted(inverse) == list(range(1, 41))
-    assert {key: goal for goal, keys in inverse.items() for key in keys} == forward
-    assert all(len(keys) <= 1 for keys in from_bvisd(source, first_only=True).values())
-
-
-def test_inverse_by_hand():
-    assert from_bvisd('ytvis21')[5] == (5, 37) and from_bvisd('ytvis21')[40] == ()
-    assert from_bvisd('ytvis21', first_only=True)[5] == (5,)
-    assert from_bvisd('ovis')[23] == (21, 22)
-    old = from_bvisd('ytvis19')
-    assert (old[3], old[5], old[22], old[26]) == ((26, 38), (6, 29), (7, 10), (1,))
-    assert set(category_names('ytvis19')) - set(to_bvisd('ytvis19')) == {11}  # hands
-    assert sum(not keys for keys in from_bvisd('ovis').values()) == 16
+def test_classes_merged_by_hand():
+    old = to_bvisd('ytvis19')
+    merged = {goal: {key for key in old if old[key] == goal} for goal in (3, 5, 22, 26)}
+    assert merged == {3: {26, 38}, 5: {6, 29}, 22: {7, 10}, 26: {1}}
+    assert set(category_names('ytvis19')) - set(old) == {11}  # hands
+    assert len(set(to_bvisd('ovis').values())) == 24
 
 
 def test_category_map_by_name():

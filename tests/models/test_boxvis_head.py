@@ -189,10 +189,15 @@ class TestAgainstThePlainDecoder:
         head = make_network().double().track_head
         features = random_features(3)
         with torch.no_grad():
-            parts = [head.decoder_inputs(features[t : t + 1]) for t in range(3)]
+            parts = [head.decoder_inputs(one_frame(features, t)) for t in range(3)]
             found = head.decode(DecoderInputs.cat(parts), 3)
             wanted = reference.predict(head, plain_decoder(head), features, 3)
         assert_same(found, wanted, 1e-6)
+
+
+def one_frame(features: FrameFeatures, t: int) -> FrameFeatures:
+    levels = tuple(level[t : t + 1] for level in features.multi_scale)
+    return FrameFeatures(features.mask_embeds[t : t + 1], features.mask_features[t : t + 1], levels)
 
 
 def random_features(num_frames: int) -> FrameFeatures:

@@ -13,7 +13,6 @@ from mmboxvis.models.losses.functional import (
     grid_size,
     mask_projections,
     neighbor_offsets,
-    pair_log_likelihood,
     projection_dice,
     resize_to_nodes,
     rgb_to_lab,
@@ -95,19 +94,6 @@ def test_color_similarity():
     other = torch.tensor([[0.0, 10.0], [0.0, 0.0], [0.0, 0.0]])
     expected = torch.tensor([1.0, float(np.exp(-2.5))])
     torch.testing.assert_close(color_similarity(lab, other, dim=0), expected)
-
-
-def test_pair_log_likelihood_equals_the_product_of_probabilities():
-    u, v = torch.randn(2, 100).double() * 4
-    p, q = u.sigmoid(), v.sigmoid()
-    expected = (p * q + (1 - p) * (1 - q)).log()
-    torch.testing.assert_close(pair_log_likelihood(u, v), expected)
-
-
-def test_pair_log_likelihood_of_large_logits_is_finite():
-    u = torch.tensor([1e4, -1e4, 1e4])
-    v = torch.tensor([1e4, -1e4, -50.0])
-    torch.testing.assert_close(pair_log_likelihood(u, v), torch.tensor([0.0, 0.0, -50.0]))
 
 
 @settings(deadline=None, max_examples=60)

@@ -287,7 +287,7 @@ def test_memory_is_bounded_by_window_and_clip() -> None:
         memory = tracker._memory
         assert memory is not None
         assert memory.num_live_frames <= 3
-        assert memory.num_settled_frames < 5
+        assert len(memory._settled) < 5
         # only tracks matched within the last three clips hold masks
         assert memory.live_masks(3)[1].shape[0] <= int((memory.unmatched < 3).sum())
 

@@ -8,7 +8,6 @@ is every ``stride``-th pixel of it and its points are called nodes.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 Offset = tuple[int, int, int]
@@ -160,22 +159,6 @@ def color_similarity(lab: Tensor, other: Tensor, dim: int, theta: float = 2.0) -
     # written out: linalg.vector_norm is slow where the reduced axis has 3 entries
     first, second, third = (lab - other).square().unbind(dim)
     return (first + second + third).sqrt().div(-theta).exp()
-
-
-def pair_log_likelihood(logits: Tensor, other: Tensor) -> Tensor:
-    """Logarithm of the probability that two points carry the same label.
-
-    ``P = M_i M_j + (1 - M_i)(1 - M_j)`` with ``M = sigmoid(logits)`` (paper Sec. 3.1); in logits
-    u and v this is ``(1 + e^(u+v)) / ((1 + e^u)(1 + e^v))``, which needs no small differences.
-
-    Args:
-        logits: any shape.
-        other: the same shape.
-
-    Returns:
-        The same shape, at most 0.
-    """
-    return F.softplus(logits + other) - F.softplus(logits) - F.softplus(other)
 
 
 def bilinear_taps(length: int, positions: Tensor, full_length: int) -> tuple[Tensor, Tensor]:

@@ -25,6 +25,8 @@ def _steps(size: tuple[int, int]) -> list[int]:
 class _PairwiseLoss(torch.autograd.Function):
     """Mean of ``-log P`` over pairs, which keeps nothing but its gradient.
 
+    ``P = M_i M_j + (1 - M_i)(1 - M_j)`` is the probability that two points carry the same label; in
+    logits u and v it is ``(1 + e^(u+v)) / ((1 + e^u)(1 + e^v))``, which needs no small differences.
     With ``s = u + v`` the term of a pair is ``softplus(u) + softplus(v) - softplus(s)`` and its
     gradient ``sigmoid(u) - sigmoid(s)``: both need one pass over the points and one over the
     pairs, where autograd would keep a dozen lists of the length of the pairs for every layer.

@@ -40,8 +40,8 @@ class STPALoss(nn.Module):
     Two points that look alike should carry the same label. A point is paired with neighbours in
     its own frame and, following the box centre of the instance, in the next one. Pairs are built
     once for a clip from colours, features and boxes; the loss of every decoder layer reads them:
-    it is the mean of ``-log P`` over all kept pairs, see
-    :func:`~mmboxvis.models.losses.functional.pair_log_likelihood`.
+    it is the mean of ``-log P`` over all kept pairs, where ``P = M_i M_j + (1 - M_i)(1 - M_j)`` is
+    the probability that both points carry the same label (paper Sec. 3.1).
 
     Args:
         loss_weight: weight of the loss.

@@ -76,11 +76,6 @@ class TrackMemory:
         return self._live_sums.shape[1]
 
     @property
-    def num_settled_frames(self) -> int:
-        """Number of frames of this window that wait for its end."""
-        return len(self._settled)
-
-    @property
     def cls_probs(self) -> Tensor:
         """(M, K) float32, mean over the clips in which a track was matched, 0 without any."""
         count = self._cls_count.clamp(min=1).to(self._cls_sum)
