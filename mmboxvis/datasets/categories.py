@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import colorsys
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
+
+from mmboxvis.class_names import class_key
 
 Source = Literal['ytvis21', 'ovis', 'coco', 'ytvis19']
 
@@ -109,7 +110,6 @@ BVISD_CLASSES: tuple[str, ...] = tuple(row[0] for row in _BVISD)
 
 _COLUMN = {'ytvis21': 0, 'ovis': 1, 'coco': 2, 'ytvis19': 3}
 _COCO_TRUCK, _BVISD_TURTLE = 8, BVISD_CLASSES.index('turtle') + 1
-_ALIASES = {'vehical': 'vehicle'}
 
 
 def category_names(source: Source) -> dict[int, str]:
@@ -172,25 +172,25 @@ def match_categories(
         ValueError: if classes repeat, the map leads nowhere, a category is unknown and that is
             an error, or no category at all is among the classes.
     """
-    label_of_name = {_plain(name): label for label, name in enumerate(classes)}
+    label_of_name = {class_key(name): label for label, name in enumerate(classes)}
     if len(label_of_name) != len(classes):
         raise ValueError(f'{where}: classes must be unique (case aside), got {tuple(classes)}')
-    lost = {v for v in category_map.values() if v is not None and _plain(v) not in label_of_name}
+    lost = {v for v in category_map.values() if v is not None and class_key(v) not in label_of_name}
     if lost:
         raise ValueError(
             f'{where}: category_map leads to {sorted(lost)}, which are not among the classes '
             f'{tuple(classes)}'
         )
-    mapped = {_plain(name): goal for name, goal in category_map.items()}
+    mapped = {class_key(name): goal for name, goal in category_map.items()}
     labels: dict[int, int | None] = {}
     strange = []
     for key, name in categories.items():
-        goal = mapped.get(_plain(name), name)
-        labels[key] = None if goal is None else label_of_name.get(_plain(goal))
+        goal = mapped.get(class_key(name), name)
+        labels[key] = None if goal is None else label_of_name.get(class_key(goal))
         if goal is not None and labels[key] is None:
             strange.append(name)
     if strange and unknown == 'error':
-        near = difflib.get_close_matches(_plain(strange[0]), list(label_of_name), 1)
+        near = difflib.get_close_matches(class_key(strange[0]), list(label_of_name), 1)
         hint = f' (did you mean {near[0]!r} for {strange[0]!r}?)' if near else ''
         raise ValueError(
             f'{where}: categories {strange} are not among the classes {tuple(classes)}{hint}; '
@@ -202,12 +202,6 @@ def match_categories(
             f'{tuple(classes)}'
         )
     return labels
-
-
-def _plain(name: str) -> str:
-    """Name without differences of case and of space, hyphen or underscore."""
-    plain = re.sub(r'[\s_-]+', '_', name.strip()).casefold()
-    return _ALIASES.get(plain, plain)
 
 
 def class_palette(num_classes: int) -> list[tuple[int, int, int]]:

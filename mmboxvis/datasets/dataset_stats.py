@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mmboxvis.class_names import class_key
+
 from .categories import (
     BVISD_CLASSES,
     Source,
@@ -402,7 +404,7 @@ def statistics_table(sets: Sequence[SetStatistics], total: str = 'total') -> dic
 def _rows(sets: Sequence[SetStatistics]) -> dict[str, Any]:
     objects = [one.num_objects for one in sets]
     alone = len(sets) == 1
-    names = {_class_key(name) for one in sets for name in one.objects_per_class}
+    names = {class_key(name) for one in sets for name in one.objects_per_class}
     bvisd = {
         name
         for one in sets
@@ -422,18 +424,14 @@ def _rows(sets: Sequence[SetStatistics]) -> dict[str, Any]:
     }
 
 
-def _class_key(name: str) -> str:
-    return name.casefold().replace(' ', '_')
-
-
 def category_table(sets: Sequence[SetStatistics]) -> dict[str, list[int]]:
     """Figure 2 of the paper: class to its boxes in each set, the most frequent class first."""
     shown: dict[str, str] = {}
     for one in sets:
         for name in one.objects_per_class:
-            shown.setdefault(_class_key(name), name)
+            shown.setdefault(class_key(name), name)
     rows = {name: [0] * len(sets) for name in shown.values()}
     for column, one in enumerate(sets):
         for name, number in one.objects_per_class.items():
-            rows[shown[_class_key(name)]][column] += number
+            rows[shown[class_key(name)]][column] += number
     return dict(sorted(rows.items(), key=lambda row: (-sum(row[1]), row[0])))

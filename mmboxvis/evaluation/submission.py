@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mmboxvis.class_names import class_key
 from mmboxvis.files import whole_file
 from mmboxvis.structures import VideoPrediction
 
@@ -32,8 +33,7 @@ Videos = Source | Mapping[str, Any] | GroundTruth | Sequence[Entry]
 def match_categories(classes: Sequence[str], categories: Mapping[int, str]) -> list[int]:
     """Finds the category id of each class by its name.
 
-    Names are compared without regard to case, and to spaces, ``_`` and ``-``: the benchmarks do
-    not write them alike.
+    Names are compared by :func:`~mmboxvis.class_names.class_key`, as in training.
 
     Args:
         classes: name of each label.
@@ -45,25 +45,21 @@ def match_categories(classes: Sequence[str], categories: Mapping[int, str]) -> l
     Raises:
         ValueError: if a class has no category, or two categories have one name.
     """
-
-    def plain(name: str) -> str:
-        return name.casefold().replace('_', ' ').replace('-', ' ').strip()
-
     ids: dict[str, int] = {}
     for category_id, name in categories.items():
-        if ids.setdefault(plain(name), category_id) != category_id:
+        if ids.setdefault(class_key(name), category_id) != category_id:
             raise ValueError(
-                f'categories {ids[plain(name)]} and {category_id} have the same name {name!r}; '
+                f'categories {ids[class_key(name)]} and {category_id} have the same name {name!r}; '
                 'give category_ids instead'
             )
-    lost = [name for name in classes if plain(name) not in ids]
+    lost = [name for name in classes if class_key(name) not in ids]
     if lost:
         raise ValueError(
             f'no category is called {lost}; the annotation file has {list(categories.values())}. '
             'Use the classes of the data set that the annotation file belongs to, or give '
             'category_ids, the id or ids of each label'
         )
-    return [ids[plain(name)] for name in classes]
+    return [ids[class_key(name)] for name in classes]
 
 
 def _ids_of_label(label: int, category_ids: CategoryIds) -> Sequence[int]:

@@ -191,6 +191,15 @@ def test_sum_of_sets(tiny_json, write_json):
     assert list(table)[:2] == ['dog', 'person'] and table['dog'] == [6, 6]
 
 
+def test_classes_of_sets_are_matched_as_in_training(tiny_json, write_json):
+    sets = []
+    for spelling in ('giant_panda', 'Giant-Panda'):
+        tiny_json['categories'][0]['name'] = spelling
+        sets.append(dataset_statistics(write_json(tiny_json), name=spelling))
+    both = statistics_table(sets, 'both')['both']['categories']
+    assert both == sets[0].num_categories == len(category_table(sets))
+
+
 # ------------------------------------------------------------------ slow, obvious twins
 
 
