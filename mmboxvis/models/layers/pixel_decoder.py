@@ -12,7 +12,7 @@ from mmdet.models.layers import MSDeformAttnPixelDecoder
 from mmengine.config import ConfigDict
 from torch import Tensor, nn
 
-from mmboxvis.models.losses.functional import at_least_float32
+from mmboxvis.models.precision import at_least_float32
 from mmboxvis.registry import MODELS
 from mmboxvis.structures import FrameFeatures
 

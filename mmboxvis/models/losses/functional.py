@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mmboxvis.models.precision import at_least_float32
+
 Offset = tuple[int, int, int]
 """A neighbour ``(dt, dx, dy)``: frames ahead (0 or 1), then steps on the grid."""
 
@@ -19,11 +21,6 @@ _RGB_TO_XYZ = (
     (0.019334, 0.119193, 0.950227),
 )
 _D65_WHITE = (0.95047, 1.0, 1.08883)
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Casts halves (and integers) to float32 and leaves wider floats alone."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def works_in_pieces(device: torch.device) -> bool:

@@ -26,7 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .functional import Offset, at_least_float32, works_in_pieces
+from mmboxvis.models.precision import at_least_float32
+
+from .functional import Offset, works_in_pieces
 
 _MAX_SCALE = 4  # larger upsamplings are done beforehand: the matrices grow with scale^4
 _CHUNK = 2048  # cells or blocks handled at once: a few MB, which stay in a processor's cache

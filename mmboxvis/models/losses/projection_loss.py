@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmboxvis.models.precision import at_least_float32
 from mmboxvis.registry import MODELS
 
 from .functional import (
-    at_least_float32,
     bilinear_taps,
     mask_projections,
     projection_dice,

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mmboxvis.models.precision import at_least_float32
 from mmboxvis.registry import MODELS
 from mmboxvis.structures.affinity_pairs import AffinityPairs
 
 from .functional import (
     Offset,
-    at_least_float32,
     grid_size,
     neighbor_offsets,
     resize_to_nodes,
