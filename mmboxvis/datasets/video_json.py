@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn, TypeGuard
 import numpy as np
 
 from mmboxvis.files import AnnotationError, name_fault, shown
+from mmboxvis.run_lengths import MAX_SIDE
 
 BoxSource = Literal['box', 'mask']
 EmptyBoxes = Literal['error', 'absent']
@@ -23,7 +24,6 @@ EmptyBoxes = Literal['error', 'absent']
 BOX_SLACK = 0.5
 """A box may leave the frame by so many pixels without a warning: rounding of floats."""
 
-_MAX_SIDE = 65_535
 # larger numbers in a box are a fault of the file, not a place; float32 holds whole ones up to it
 _MAX_NUMBER = 1e7
 
@@ -390,7 +390,7 @@ class VideoJsonReader:
         if value is None:
             return None
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not good or not 0 < value <= _MAX_SIDE or value != int(value):
+        if not good or not 0 < value <= MAX_SIDE or value != int(value):
             self.fail(where, f'{name!r} must be a positive number of pixels, got {shown(value)}')
         return int(value)
 

@@ -16,7 +16,9 @@ from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import Any, Literal
 
-from .place import MAX_COUNT, MAX_NUMBER, MAX_SIDE, Place
+from mmboxvis.run_lengths import MAX_SIDE
+
+from .place import MAX_COUNT, MAX_NUMBER, Place
 
 Box = tuple[float, float, float, float]
 OcclusionLevel = Literal['no_occlusion', 'slight_occlusion', 'severe_occlusion']

@@ -11,8 +11,10 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from mmboxvis.run_lengths import MAX_PIXELS, MAX_SIDE
+
 from .box_set import Box, OcclusionLevel, enclosing, from_corners, occlusion_level
-from .place import MAX_COUNT, MAX_PIXELS, MAX_SIDE, Place
+from .place import MAX_COUNT, Place
 
 Kind = Literal['box', 'ellipse', 'cuboid', 'polygon', 'mask']
 

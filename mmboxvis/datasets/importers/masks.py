@@ -11,8 +11,10 @@ import PIL.Image
 from pycocotools import mask as mask_utils
 from scipy import ndimage
 
+from mmboxvis.run_lengths import MAX_PIXELS
+
 from .box_set import NO_CLASS, BoxSet, Collector, ReadOptions, VideoDraft
-from .place import MAX_PIXELS, AnnotationError, Place, files_below, read_names, read_rows
+from .place import AnnotationError, Place, files_below, read_names, read_rows
 from .rle import read_rle, rle_box
 
 MOTS_CLASSES = ('car', 'pedestrian')

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 
 from mmboxvis.files import FrameError, whole_files
+from mmboxvis.run_lengths import MAX_PIXELS
 
 from ..image_size import image_size
 from .box_set import BoxSet, ReadOptions, Video, VideoDraft
-from .place import MAX_PIXELS, AnnotationError, Place
+from .place import AnnotationError, Place
 
 JPEG_QUALITY = 95
 

@@ -21,10 +21,6 @@ from ..video_json import AnnotationError, shown
 
 MAX_NUMBER = 1e6
 """Largest coordinate, in pixels."""
-MAX_SIDE = 65_535
-"""Longest side of a frame, in pixels."""
-MAX_PIXELS = 200_000_000
-"""Most pixels of a frame or mask that is decoded."""
 MAX_COUNT = 10**9
 """Largest whole number: ids, frames."""
 MAX_BYTES = 2 * 1024**3

@@ -6,10 +6,12 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+from mmboxvis.run_lengths import MAX_SIDE
+
 from ..categories import match_categories
 from ..video_json import VideoInstances, VideoJsonReader
 from .box_set import VISIBILITY, Box, BoxSet, Collector, ReadOptions, Track, Video
-from .place import MAX_SIDE, Place, read_json, shown
+from .place import Place, read_json, shown
 
 MAX_ENTRIES = 50_000_000
 """Entries of all tracks together, one a frame and object: some 0.5 GB of json."""
