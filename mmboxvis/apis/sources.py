@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import itertools
 import os
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 
 from mmboxvis.datasets.video_frames import FrameError, read_frame
 from mmboxvis.files import natural_key
+from mmboxvis.visualization.video_writer import av
 
 Frame = np.ndarray | str | os.PathLike[str]
 Images = Generator[np.ndarray, None, None]
@@ -31,16 +31,6 @@ Source = str | os.PathLike[str] | Sequence[Frame] | Iterable[np.ndarray]
 # share by which the number of frames in a header may be wrong, and a length, which sound is in too
 _HEADER_SLACK, _LENGTH_SLACK = 0.02, 0.1
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
-
-
-def _import_av() -> Any:
-    try:
-        return importlib.import_module('av')
-    except ImportError:
-        return None
-
-
-av = _import_av()
 
 
 @dataclass(frozen=True)
