@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -151,6 +152,14 @@ class TestHook:
         runner, hook = make_runner(tmp_path), NonFiniteHook()
         hook.after_train_iter(runner, 4, make_batch(), dict(loss=1.0))  # type: ignore[arg-type]
         assert 'finite losses, but a gradient of norm nan' in runner.logger[0]
+
+    def test_losses_that_want_a_gradient_give_no_warning(self, tmp_path: Path) -> None:
+        runner, hook = make_runner(tmp_path), NonFiniteHook()
+        loss = torch.tensor(torch.nan, requires_grad=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            hook.after_train_iter(runner, 4, make_batch(), dict(loss=loss))  # type: ignore[arg-type]
+        assert 'loss nan' in runner.logger[0]
 
     def test_good_steps_in_between_start_the_count_anew(self, tmp_path: Path) -> None:
         hook = NonFiniteHook(max_in_a_row=2)

@@ -140,7 +140,7 @@ class NonFiniteHook(Hook):
 
 def _numbers(outputs: Mapping[str, Any]) -> dict[str, float]:
     return {
-        name: float(value)
+        name: float(value.detach() if isinstance(value, Tensor) else value)
         for name, value in outputs.items()
         if not isinstance(value, Tensor) or value.numel() == 1
     }
