@@ -110,7 +110,7 @@ def _is_done(out: Path, settings: dict[str, Any], *, overwrite: bool) -> bool:
     if not overwrite:
         raise FileExistsError(
             f'{out} holds ToyVIS made with {found}, asked for {settings}; choose another folder '
-            'or set overwrite=True'
+            'or replace it: overwrite=True, --overwrite of make_toyvis.py'
         )
     return False
 

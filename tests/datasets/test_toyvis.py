@@ -200,3 +200,9 @@ def test_tool(tmp_path, monkeypatch, capsys):
     assert 'ToyVIS is in' in capsys.readouterr().out
     settings = json.loads((tmp_path / 'toy' / 'manifest.json').read_text())
     assert settings['size'] == [32, 40] and settings['difficulty'] == 'hard'
+    monkeypatch.setattr(sys, 'argv', command)
+    with pytest.raises(SystemExit, match=r'^make_toyvis\.py: error: .*--overwrite.*$'):
+        runpy.run_path(tool, run_name='__main__')
+    monkeypatch.setattr(sys, 'argv', [*command, '--seed', '-1', '--overwrite'])
+    with pytest.raises(SystemExit, match='out of range'):
+        runpy.run_path(tool, run_name='__main__')

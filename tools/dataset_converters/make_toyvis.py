@@ -1,11 +1,13 @@
 """Draws ToyVIS, the small seeded data set.
 
-Example: ``python tools/dataset_converters/make_toyvis.py data/toyvis --num-train 200``
+Example, the set of the tiny configs:
+    python tools/dataset_converters/make_toyvis.py data/toyvis --num-train 200 --num-val 30
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 from mmboxvis.datasets import generate_toyvis
 
@@ -31,10 +33,14 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Draws the set."""
+    """Draws the set; a failure is one line and exit code 1."""
     args = vars(parse_args())
     args['size'] = tuple(args['size'])
-    print(f'ToyVIS is in {generate_toyvis(args.pop("out_dir"), **args)}')
+    try:
+        out = generate_toyvis(args.pop('out_dir'), **args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'make_toyvis.py: error: {error}')
+    print(f'ToyVIS is in {out}')
 
 
 if __name__ == '__main__':
