@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 import torch
 from mmengine.config import Config
+from rich.console import Console
 
 from mmboxvis.models.losses import STPALoss
 from mmboxvis.structures import ClipTargets
@@ -132,3 +133,17 @@ def test_slow_objects_can_be_left_out(tool: ModuleType) -> None:
     counter.add(make_clip(tool, edge=16))
     assert counter.num_instances == 0
     assert all(row['number'] == 0 for row in counter.rows())
+
+
+def test_table_fits_80_columns(tool: ModuleType) -> None:
+    shares = dict(object=1.0, outside=0.241, across=0.001, right=1.0, number=12345.0)
+    settings = [tool.Setting(4, 0.02, True), tool.Setting(4, 0.02, False)]
+    rows = [dict(each._asdict(), pairs='temporal', **shares) for each in settings]
+    with (console := Console(width=80)).capture() as capture:
+        console.print(tool.render(rows))
+    printed = capture.get()
+    assert '…' not in printed and 'dilation' in printed
+    [row, other] = [line for line in printed.splitlines() if '12345' in line]
+    for value in ('0.02', 'temporal', '100.0', '24.1', '0.1', '100.00'):
+        assert value in row
+    assert 'no shift' in other

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from mmboxvis.structures import ClipTargets
 from tests.models.tiny import SIZE, TWO_OBJECTS, Instances, make_boxvis, make_clip, make_sample
@@ -99,6 +100,13 @@ def test_table_and_plot(tool: ModuleType, tmp_path: Path) -> None:
     assert [column[0] for column in cells[3:6]] == ['67', '33', '33']
     assert cells[6] == ['1.10', '1.10']
     assert cells[7] == ['', '1.00']
+    rows = {tool.BOX: figures, f'{tool.COLORS}, theta 2.5': figures}
+    with (console := Console(width=80)).capture() as capture:
+        console.print(tool.render(rows))
+    printed = capture.get()
+    assert '…' not in printed and 'order' in printed
+    [row] = [line for line in printed.splitlines() if 'theta 2.5' in line]
+    assert '0.583' in row and '1.00' in row
     tool.plot({tool.BOX: figures, tool.TAKEN: figures}, tmp_path / 'a.png')
     assert Image.open(tmp_path / 'a.png').size[0] > 200
     assert [path.name for path in tmp_path.iterdir()] == ['a.png']

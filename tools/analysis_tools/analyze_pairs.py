@@ -9,10 +9,10 @@ shows the share that is kept of all pairs within the object, of all outside it, 
 cross its border, and how many of the kept pairs are right. A loss needs both: pairs across the
 border pull the mask over it, and where hardly any pair is kept, nothing fills it.
 
-Without a checkpoint pairs are chosen by colour alone. ``--without-shift`` adds rows whose temporal
-neighbours do not follow the centre of the box; what that costs shows with objects that move:
-``--min-speed 0.25`` counts those alone whose box moves by a quarter of its size from a frame of the
-clip to the next.
+Without a checkpoint pairs are chosen by colour alone. ``--without-shift`` adds rows, called *no
+shift*, whose temporal neighbours do not follow the centre of the box; what that costs shows with
+objects that move: ``--min-speed 0.25`` counts those alone whose box moves by a quarter of its size
+from a frame of the clip to the next.
 """
 
 from __future__ import annotations
@@ -71,7 +71,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument('config')
     parser.add_argument('--checkpoint', help='weights whose features are compared beside colours')
-    parser.add_argument('--thresholds', type=float, nargs='+', default=[0.3, 0.1, 0.05, 0.02])
+    parser.add_argument(
+        '--thresholds',
+        type=float,
+        nargs='+',
+        default=[0.3, 0.1, 0.05, 0.02],
+        help='least likeness of the colours of a kept pair, 0 to 1 (default: 0.3 0.1 0.05 0.02)',
+    )
     parser.add_argument('--dilations', type=int, nargs='+', default=[4, 2])
     parser.add_argument(
         '--without-shift', action='store_true', help='pairs without centre shift as well'
@@ -233,12 +239,13 @@ def load_clips(cfg: Config, checkpoint: str | None, number: int, seed: int) -> I
 def render(rows: Sequence[dict[str, Any]]) -> Table:
     """Draws the table, in percent."""
     table = Table(title='Pairs kept, and how many of them are right (%)', title_justify='left')
-    heads = ('dilation', 'threshold', 'pairs', *(f'kept, {kind}' for kind in KINDS))
-    for name in (*heads, 'right', 'kept pairs an object'):
-        table.add_column(name, justify='right')
+    # 80 columns, those of a terminal, have to hold all
+    heads = ('dilation', 'colour\nabove', 'pairs', *(f'kept,\n{kind}' for kind in KINDS))
+    for name in (*heads, 'right', 'pairs an\nobject'):
+        table.add_column(name, justify='right', no_wrap=True)
     for row in rows:
         values = [f'{100 * row[kind]:.1f}' for kind in KINDS]
-        pairs = row['pairs'] + ('' if row['shift'] else ', no shift')
+        pairs = row['pairs'] if row['shift'] else 'no shift'
         head = (str(row['dilation']), f'{row["threshold"]:g}', pairs)
         table.add_row(*head, *values, f'{100 * row["right"]:.2f}', f'{row["number"]:.0f}')
     return table

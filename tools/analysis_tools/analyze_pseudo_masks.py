@@ -218,10 +218,12 @@ def compare(
 
 def render(rows: Mapping[str, Figures]) -> Table:
     """Draws the table."""
-    table = Table(title='Pseudo masks against true masks', title_justify='left')
+    # 80 columns, those of a terminal, have to hold all
+    title = 'Pseudo masks against true masks; IoU above a level in %'
+    table = Table(title=title, title_justify='left')
     table.add_column('masks', no_wrap=True)
-    for head in ('number', 'mean IoU', *(f'>{v:g} (%)' for v in LEVELS), 'area', 'order'):
-        table.add_column(head, justify='right')
+    for head in ('count', 'mean\nIoU', *(f'>{v:g}' for v in LEVELS), 'area', 'order'):
+        table.add_column(head, justify='right', no_wrap=True)
     for name, row in rows.items():
         shares = [f'{100 * float((row.ious > level).float().mean()):.0f}' for level in LEVELS]
         order = '' if name == BOX else f'{spearmanr(row.scores, row.ious).statistic:.2f}'
