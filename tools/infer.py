@@ -81,7 +81,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--trails', type=int, default=0, metavar='N', help='draw the way of the last N frames'
     )
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    parser.add_argument('--no-video', action='store_true', help='write no overlay.mp4')
+    parser.add_argument(
+        '--no-video', action='store_true', help='write no overlay.mp4; that of an earlier run goes'
+    )
     parser.add_argument(
         '--restart', action='store_true', help='begin anew where DIR holds an unfinished run'
     )
@@ -197,11 +199,25 @@ def describe(
     )
 
 
+def remove_overlay(out: Path) -> Path | None:
+    """Remove the overlay of an earlier run, which would stand beside results that are not its own.
+
+    Returns:
+        Its path, if there was one. A video without the files of a run beside it is left alone.
+    """
+    overlay = out / 'overlay.mp4'
+    if not all(path.is_file() for path in (overlay, out / 'results.json', out / 'video.json')):
+        return None
+    overlay.unlink()
+    return overlay
+
+
 def run_all(args: argparse.Namespace) -> None:
     """Segment, write the results, draw."""
     segmenter = load_segmenter(args)
     speed = segment(segmenter, args)
     run = segmenter.run
+    gone = remove_overlay(args.out)
     written = [segmenter.write_json(args.out / 'results.json'), args.out / 'video.json']
     write_json(written[1], describe(segmenter, args, speed))
     if not args.no_video:
@@ -234,6 +250,7 @@ def run_all(args: argparse.Namespace) -> None:
     print(
         f'{run.num_frames} frames{lost}, {shown} tracks with a score of at least {args.score_thr}, '
         f'{pace}. Wrote {", ".join(map(str, written))}'
+        + (f'. Removed {gone}, of an earlier run' if gone and args.no_video else '')
     )
 
 

@@ -139,7 +139,10 @@ def _hint(state: dict[str, Tensor]) -> str:
     """What to do with a file of mmdet, or of ours."""
     owners = {name.partition('.')[0] for name in state}
     if owners & {'panoptic_head', 'track_head', 'student', 'teacher'}:
-        return '; load_from, tools/test.py and VideoSegmenter take such a file as it is'
+        return (
+            '; weights trained here or with mmdet need their config, and load_from, tools/test.py, '
+            'VideoSegmenter and tools/infer.py (--config) take such a file as it is'
+        )
     return ''
 
 

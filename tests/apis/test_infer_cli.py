@@ -87,6 +87,20 @@ def test_video(tool: ModuleType, files: Path, tmp_path: Path, capsys: Any) -> No
     assert 'frames/s' in printed
 
 
+def test_results_stand_beside_no_overlay_of_an_earlier_run(
+    tool: ModuleType, files: Path, tmp_path: Path, capsys: Any
+) -> None:
+    tool.main(arguments(files, 'v.mp4', tmp_path))
+    assert 'Removed' not in capsys.readouterr().out
+    tool.main(arguments(files, 'frames', tmp_path, '--no-video'))
+    assert {path.name for path in tmp_path.iterdir()} == {'results.json', 'video.json'}
+    assert f'Removed {tmp_path / "overlay.mp4"}' in capsys.readouterr().out
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/overlay.mp4').write_bytes(b'of somebody')
+    tool.main(arguments(files, 'frames', tmp_path / 'other', '--no-video'))
+    assert (tmp_path / 'other/overlay.mp4').read_bytes() == b'of somebody'
+
+
 @pytest.fixture
 def cut_movie(tmp_path: Path) -> Path:
     """A movie with less frames than its header says."""
@@ -257,6 +271,13 @@ class TestErrors:
         self.expect(tool, command, r'infer\.py: error: .*none\.mp4: no such file')
         command[2] = 'none.py'
         self.expect(tool, command, 'there is no config none.py')
+
+    def test_own_weights_without_their_config(
+        self, tool: ModuleType, files: Path, tmp_path: Path
+    ) -> None:
+        command = [str(files / 'v.mp4'), '--checkpoint', str(files / 'c.pth'), '--out']
+        told = r'trained here or with mmdet need their config, .*tools/infer\.py \(--config\)'
+        self.expect(tool, [*command, str(tmp_path)], told)
 
     def test_no_video(self, tool: ModuleType, files: Path, tmp_path: Path) -> None:
         self.expect(tool, arguments(files, 'c.py', tmp_path), 'cannot be opened as a video')

@@ -478,7 +478,7 @@ class TestTool:
         torch.save(dict(state_dict=state), source)
         assert tool.main([str(source), str(tmp_path / 'ours.pth')]) == 1
         told = capsys.readouterr().err
-        assert 'load_from, tools/test.py and VideoSegmenter take such a file as it is' in told
+        assert 'tools/infer.py (--config) take such a file as it is' in told
         require_fit(model, str(source))
         load_weights(make_boxvis(), source)
         del state['panoptic_head.cls_embed.bias']
