@@ -17,6 +17,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from mmboxvis.files import StrPath, whole_file
 
@@ -149,7 +150,8 @@ def plot_training_log(
 ) -> Path:
     """Plots losses, learning rate and AP of one or more runs, one panel a scalar.
 
-    Losses are drawn smoothed over the faint raw values; metrics as points joined by lines.
+    Losses are drawn smoothed over the faint values of the log, and a legend says so; metrics as
+    points joined by lines.
 
     Args:
         logs: a run (work dir, ``scalars.json``, or list of records), or a list of runs.
@@ -185,8 +187,11 @@ def plot_training_log(
     margin = 0.03 * (end - start) or 1.0
     for panel in panels:
         panel.set_xlim(start - margin, end + margin)
-    if len(runs) > 1:
-        _add_legend(figure, panels)
+    handles = _run_handles(panels) if len(runs) > 1 else {}
+    if any(_weight(key, smoothing) > 0 for key in chosen):
+        handles |= _SMOOTHING_HANDLES
+    if handles:
+        _add_legend(figure, handles)
     with whole_file(out_png) as temporary:
         figure.savefig(temporary, dpi=130)
     return Path(out_png)
@@ -268,12 +273,25 @@ def _grid(number: int, title: str) -> tuple[Figure, list[Axes]]:
     return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(number)]
 
 
-def _add_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend of the runs below all panels, since a run may be missing in some."""
+_RAW: Mapping[str, Any] = dict(alpha=0.22, linewidth=0.9)
+_SMOOTH: Mapping[str, Any] = dict(linewidth=1.6)
+_SMOOTHING_HANDLES: Mapping[str, Artist] = {
+    'as logged': Line2D([], [], color=_COLORS[-1], **_RAW),
+    'smoothed': Line2D([], [], color=_COLORS[-1], **_SMOOTH),
+}
+
+
+def _run_handles(panels: Sequence[Axes]) -> dict[str, Artist]:
+    """Of the runs in all panels, since a run may be missing in some."""
     handles: dict[str, Artist] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
+    return handles
+
+
+def _add_legend(figure: Figure, handles: Mapping[str, Artist]) -> None:
+    """One legend below all panels."""
     figure.legend(
         list(handles.values()),
         list(handles),
@@ -292,8 +310,8 @@ def _plot(panel: Axes, curve: Curve, color: str, name: str, weight: float) -> No
         panel.plot(curve.steps, curve.values, color=color, marker='o', markersize=4, label=name)
         return
     if weight > 0:
-        panel.plot(curve.steps, curve.values, color=color, alpha=0.22, linewidth=0.9)
-    panel.plot(curve.steps, smoothed(curve.values, weight), color=color, linewidth=1.6, label=name)
+        panel.plot(curve.steps, curve.values, color=color, **_RAW)
+    panel.plot(curve.steps, smoothed(curve.values, weight), color=color, label=name, **_SMOOTH)
 
 
 def _style(panel: Axes, key: str) -> None:

@@ -122,6 +122,23 @@ def test_keys_choose_panels(tmp_path: Path) -> None:
         plot_training_log([records, records], tmp_path / 'a.png', labels=['a'])
 
 
+def test_legend_tells_runs_and_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[list[str]] = []
+    monkeypatch.setattr(
+        'matplotlib.figure.Figure.legend', lambda self, _, labels, **kw: told.append(labels)
+    )
+    records = [training(step) for step in (1, 2)]
+    for runs, options in (
+        ([records], {}),
+        ([records], dict(smoothing=0)),
+        ([records, records], dict(labels=['a', 'b'])),
+        ([records, records], dict(labels=['a', 'b'], keys=['lr'])),
+    ):
+        plot_training_log(runs, tmp_path / 'a.png', **options)  # type: ignore[arg-type]
+    lines = ['as logged', 'smoothed']
+    assert told == [lines, ['a', 'b', *lines], ['a', 'b']]
+
+
 def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
         plot_training_log([training(1)], tmp_path / 'a.nonsense')
@@ -139,5 +156,9 @@ def test_tool(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / 'plots' / 'curves.png'
     assert tool.main([*runs, '--out', str(out), '--keys', 'loss', 'lr']) == 0
     assert cv2.imread(str(out)) is not None
+    assert tool.main(runs) == 0
+    assert tool.main([str(find_logs(runs[1])[0])]) == 0
+    beside = [path.parent for path in sorted(tmp_path.rglob('curves.png'))]
+    assert beside == [tmp_path / 'first', out.parent, find_logs(runs[1])[0].parent]
     assert tool.main([str(tmp_path / 'third'), '--out', str(out)]) == 1
     assert 'third' in capsys.readouterr().err

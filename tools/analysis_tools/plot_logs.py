@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmboxvis.visualization import plot_training_log
 
@@ -20,7 +21,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'work_dirs', nargs='+', metavar='WORK_DIR', help='work dir of a training, or scalars.json'
     )
-    parser.add_argument('--out', default='curves.png', metavar='PNG', help='picture to write')
+    parser.add_argument(
+        '--out', metavar='PNG', help='picture to write (default: curves.png in the first WORK_DIR)'
+    )
     parser.add_argument(
         '--keys', nargs='+', metavar='KEY', help="scalars to plot; shell patterns such as 'loss_*'"
     )
@@ -35,10 +38,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the tool; returns the exit status."""
     args = parse_args(argv)
+    first = Path(args.work_dirs[0])
+    out = args.out or (first.parent if first.is_file() else first) / 'curves.png'
     try:
         path = plot_training_log(
             args.work_dirs,
-            args.out,
+            out,
             keys=args.keys,
             labels=args.labels,
             smoothing=args.smoothing,
