@@ -199,6 +199,14 @@ def test_training_starts_from_its_own_batch_and_seed(path: Path) -> None:
     assert 'seed' not in cfg.train_dataloader.sampler
 
 
+@pytest.mark.parametrize('path', [p for p in ALL if p.parent.name != 'testing'], ids=_name)
+def test_a_killed_run_loses_half_of_it_at_most(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    checkpoint = cfg.default_hooks.checkpoint
+    assert 2 * checkpoint.interval <= cfg.train_cfg.max_iters
+    assert 1 < checkpoint.max_keep_ckpts <= 3
+
+
 @pytest.mark.parametrize('data', ['ytvis21', 'ovis'])
 def test_two_rows_of_the_paper_are_one_run(data: str) -> None:
     """The README of the ablations says so of rows that the paper gives different figures."""

@@ -13,6 +13,7 @@ max_iters = 200
 model['network']['track_head']['num_classes'] = 10
 train_cfg.update(max_iters=max_iters, val_interval=max_iters)
 param_scheduler[1].update(end=max_iters)
+default_hooks['checkpoint'].update(interval=100)
 auto_scale_lr.update(base_batch_size=2)
 custom_hooks = [dict(type='EMATeacherHook', momentum=0.01)]
 
