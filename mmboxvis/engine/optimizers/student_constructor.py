@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, cast
 
+from mmengine.logging import MMLogger, print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import DefaultScope
@@ -21,15 +23,26 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     mmengine makes a group of every parameter as soon as one has options of its own. A GPU steps a
     group in a few calls, however many parameters are in it, so parameters with the same options
-    are put into one.
+    are put into one. It also warns of each frozen parameter, which are many in a frozen backbone;
+    here one line tells how many there are.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimiser for ``model.student``."""
         inner = cast(nn.Module, model.module if is_model_wrapper(model) else model)
         # mmengine looks for the wrapper in its own registry wherever no default scope is set
-        with DefaultScope.overwrite_default_scope('mmboxvis'):
-            return super().__call__(inner.get_submodule('student'))
+        logger = MMLogger.get_current_instance()
+        logger.addFilter(_tells_more)
+        student = inner.get_submodule('student')
+        try:
+            with DefaultScope.overwrite_default_scope('mmboxvis'):
+                wrapper = super().__call__(student)
+        finally:
+            logger.removeFilter(_tells_more)
+        frozen = sum(not parameter.requires_grad for parameter in student.parameters())
+        if frozen:
+            print_log(f'{frozen} frozen parameters of the student are not optimised', 'current')
+        return wrapper
 
     def add_params(
         self, params: list[dict[str, Any]], module: nn.Module, prefix: str = '', **kwargs: Any
@@ -39,6 +52,11 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if not prefix:  # not a call for a child of the module
             defaults = {'lr': self.base_lr, 'weight_decay': self.base_wd}
             params[:] = _merged(params, {k: v for k, v in defaults.items() if v is not None})
+
+
+def _tells_more(record: logging.LogRecord) -> bool:
+    """Whether a message is another than that on a frozen parameter."""
+    return 'is skipped since its requires_grad=False' not in record.getMessage()
 
 
 def _merged(groups: list[dict[str, Any]], defaults: dict[str, Any]) -> list[dict[str, Any]]:
