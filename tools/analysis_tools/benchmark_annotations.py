@@ -2,7 +2,7 @@
 
     python tools/analysis_tools/benchmark_annotations.py [--work-dir DIR] [--scale 1] [--only NAME]
 
-Writes a file of COCO's size (118k images, 860k objects with polygons, about 450 MB) and one in
+Writes a file of COCO's size (118k images, 860k objects with polygons, about 480 MB) and one in
 YouTube-VIS layout (27,780 tracks, 1 M boxes with run-lengths), then measures, each in a process of
 its own: the checker on both; BVISD built from the COCO file; and the start of training on the
 built file of about 90k images, with the memory that its workers share. ``--scale`` makes all of it
