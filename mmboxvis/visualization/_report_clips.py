@@ -109,7 +109,7 @@ def _draw(
         for panel in panels
     ]
     height = fitted_height(frames[0], options.width)
-    drawn = panel_frames(frames, cut, class_names, (height, options.width), show_boxes=False)
+    drawn = panel_frames(frames, cut, class_names, (height, options.width), size=video.size)
     for t, pictures in enumerate(drawn):
         for target, panel, picture in zip(out, cut, pictures, strict=True):
             target['pictures'].append(_data_uri(picture))

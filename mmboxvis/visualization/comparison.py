@@ -24,7 +24,7 @@ from ._layout import (
     stack_sections,
 )
 from ._text import fit_text, put_mask, text_mask
-from ._track_frames import box_at, color_ids, draw_still
+from ._track_frames import box_at, color_ids, draw_still, segmentation_at
 from ._vis_json import (
     FrameFiles,
     Json,
@@ -120,6 +120,7 @@ def comparison_video(
                 panels[video.video_id],
                 annotations.class_names,
                 cell,
+                size=video.size,
                 trail_length=trail_length,
                 show_boxes=show_boxes,
             )
@@ -243,16 +244,18 @@ def panel_frames(
     class_names: Mapping[int, str],
     cell: tuple[int, int],
     *,
+    size: tuple[int, int],
     trail_length: int = 0,
     show_boxes: bool = False,
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """Draws the panels of one video, frame by frame; each frame is read once.
 
     Args:
-        frames: V frames (H, W, 3) uint8, all of one size.
+        frames: V frames (_, _, 3) uint8, all of one size.
         panels: what to draw.
         class_names: name of each category id.
         cell: (h, w) of a panel; frames are fitted into it.
+        size: (H, W) that the tracks are in, which may be another than that of the frames.
         trail_length: see :func:`comparison_video`.
         show_boxes: see :func:`comparison_video`.
 
@@ -261,7 +264,7 @@ def panel_frames(
     """
     streams = tee(iter(frames[t] for t in range(len(frames))), len(panels))
     drawn = [
-        _drawn(stream, panel, class_names, cell, len(frames), trail_length, show_boxes)
+        _drawn(stream, panel, class_names, cell, size, len(frames), trail_length, show_boxes)
         for stream, panel in zip(streams, panels, strict=True)
     ]
     yield from zip(*drawn, strict=True)
@@ -300,6 +303,7 @@ def _drawn(
     panel: Panel,
     class_names: Mapping[int, str],
     cell: tuple[int, int],
+    size: tuple[int, int],
     num_frames: int,
     trail_length: int,
     show_boxes: bool,
@@ -308,18 +312,22 @@ def _drawn(
     first = next(frames, None)
     if first is None:
         return
-    size = (first.shape[0], first.shape[1])
-    scale = min(cell[0] / size[0], cell[1] / size[1])
-    shown = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    boxes = None
-    if not panel.has_masks:
+    height, width = first.shape[:2]
+    fit = min(cell[0] / height, cell[1] / width)
+    shown = max(1, round(height * fit)), max(1, round(width * fit))
+    scale = np.array([shown[1] / size[1], shown[0] / size[0]] * 2)
+    steps = range(num_frames)
+    masks, boxes = None, None
+    if panel.has_masks:
+        # polygons are in pixels of the video, and would be taken for pixels of the picture
+        masks = [[segmentation_at(track, t, size) for t in steps] for track in panel.tracks]
+    else:
         boxes = [
             [
                 None if box is None else box * scale
                 for box in (box_at(track, t, size) for t in steps)
             ]
             for track in panel.tracks
-            for steps in [range(num_frames)]
         ]
 
     def images() -> Iterator[np.ndarray]:
@@ -329,7 +337,7 @@ def _drawn(
 
     overlays = overlay_frames(
         images(),
-        [track['segmentations'] for track in panel.tracks] if panel.has_masks else None,
+        masks,
         boxes=boxes,
         labels=[track['category_id'] for track in panel.tracks],
         scores=panel.scores,

@@ -14,7 +14,14 @@ import pytest
 from mmboxvis.visualization import comparison_sheet, comparison_video, track_color
 from mmboxvis.visualization._vis_json import FrameFiles, VisFile
 from mmboxvis.visualization.comparison import make_panels, num_columns, panel_frames
-from tests.visualization.sample import CLASS_NAMES, NUM_FRAMES, has_color, links_to, track
+from tests.visualization.sample import (
+    CLASS_NAMES,
+    NUM_FRAMES,
+    SIZE,
+    has_color,
+    links_to,
+    track,
+)
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/compare_results.py'
 
@@ -22,6 +29,13 @@ TOOL = Path(__file__).resolve().parents[2] / 'tools/analysis_tools/compare_resul
 def decoded(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format='bgr24') for frame in container.decode(video=0)]
+
+
+def polygons(box: list[float] | None) -> list[list[float]] | None:
+    if box is None:
+        return None
+    x, y, width, height = box
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
 def test_nothing_to_compare(data: dict) -> None:
@@ -50,7 +64,8 @@ def test_panels_share_the_colours_of_objects(data: dict) -> None:
     panels = make_panels(annotations.tracks[1], {'a': results, 'none': []}, video)
     assert [panel.title for panel in panels] == ['ground truth', 'a', 'none']
     assert [list(panel.color_ids) for panel in panels] == [[0, 1], [1, 0], []]
-    drawn = list(panel_frames(FrameFiles(data['root'], video), panels, CLASS_NAMES, (320, 426)))
+    frames = FrameFiles(data['root'], video)
+    drawn = list(panel_frames(frames, panels, CLASS_NAMES, (320, 426), size=video.size))
     assert len(drawn) == NUM_FRAMES
     for picture in drawn[0][:2]:
         left, right = picture[:, : 426 // 2], picture[:, 426 // 2 :]
@@ -63,7 +78,7 @@ def test_boxes_only_and_no_annotations(data: dict) -> None:
     (panel,) = make_panels(annotations.tracks[1], {}, annotations.videos[1])
     assert not panel.has_masks
     frames = FrameFiles(data['root'], annotations.videos[1])
-    ((first,), *_) = panel_frames(frames, [panel], CLASS_NAMES, (480, 640))
+    ((first,), *_) = panel_frames(frames, [panel], CLASS_NAMES, (480, 640), size=SIZE)
     assert has_color(first, track_color(0)) and (first[160, 90] == 60).all()
     bare = {key: value for key, value in data['instances'].items() if key != 'annotations'}
     sheet = comparison_sheet(data['root'], bare, {'a': data['results']}, data['out'] / 'a.png')
@@ -72,6 +87,25 @@ def test_boxes_only_and_no_annotations(data: dict) -> None:
     )
     heights = [cv2.imread(str(path)).shape[0] for path in (sheet, with_truth)]
     assert heights[0] < heights[1]
+
+
+@pytest.mark.parametrize('kind', ['boxes', 'polygons'])
+def test_tracks_over_frames_of_another_size(data: dict, kind: str) -> None:
+    annotations = VisFile.load(data['boxes'])
+    video = annotations.videos[1]
+    tracks = annotations.tracks[1][1:]
+    if kind == 'polygons':
+        tracks = [dict(t, segmentations=[polygons(box) for box in t['bboxes']]) for t in tracks]
+    (panel,) = make_panels(tracks, {}, video)
+    cell = (480, 640)
+    # copies of the frames with half the width and a quarter of the height, both fill the cell
+    small = [np.full((SIZE[0] // 4, SIZE[1] // 2, 3), 60, np.uint8)] * NUM_FRAMES
+    ((picture,), *_) = panel_frames(small, [panel], CLASS_NAMES, cell, size=video.size)
+    x, y, width, height = tracks[0]['bboxes'][0]
+    rows, columns = np.nonzero(np.ptp(picture.astype(int), axis=-1) > 60)
+    # 640 x 240 pixels in the middle of the cell
+    right, bottom = (x + width) / SIZE[1] * 640, 120 + (y + height) / SIZE[0] * 240
+    assert abs(columns.max() - right) < 6 and abs(rows.max() - bottom) < 6
 
 
 @pytest.mark.parametrize(('number', 'columns'), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (9, 3)])
