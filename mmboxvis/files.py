@@ -7,13 +7,15 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 StrPath = str | os.PathLike[str]
+
+_MAX_NAME_BYTES = 200
 
 
 class AnnotationError(ValueError):
@@ -107,6 +109,33 @@ class ImageRoot(os.PathLike[str]):
         """The folder that ``name``, relative to ``path``, must stay below."""
         around = [folder for folder in self.linked if name.startswith(f'{folder}/')]
         return os.path.join(self.path, max(around, key=len)) if around else os.fspath(self.path)
+
+
+def safe_name(name: str) -> str:
+    """Makes a single file name of a video's name: no separators, no leading dots, not too long.
+
+    ``'a/b'`` gives ``'a_b'``, ``'../../x'`` gives ``'x'``; letters of all scripts stay.
+    """
+    parts = [part.strip(' .') for part in re.split(r'[/\\:]', name)]
+    safe = re.sub(r'[^\w.+=@() -]', '_', '_'.join(filter(None, parts)))
+    # file systems count bytes, 255 of them, and numbers and suffixes come behind
+    return safe.encode()[:_MAX_NAME_BYTES].decode(errors='ignore').strip(' .')
+
+
+def unique_name(name: str, taken: Collection[str], number: int) -> str:
+    """Tells a name from those given out: with a number behind it if it has to be, or with two.
+
+    Args:
+        name: the name wanted.
+        taken: names given out already.
+        number: of the thing that is named, such as its id.
+    """
+    wished = name
+    count = 1
+    while wished in taken:
+        wished = f'{name}_{number}' if count == 1 else f'{name}_{number}_{count}'
+        count += 1
+    return wished
 
 
 def path_below(root: StrPath, name: str) -> str:

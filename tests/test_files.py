@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmboxvis.files import (
     ImageRoot,
@@ -12,6 +14,8 @@ from mmboxvis.files import (
     natural_key,
     path_below,
     require_writable,
+    safe_name,
+    unique_name,
     whole_files,
 )
 
@@ -102,3 +106,17 @@ def test_only_links_that_are_named_are_followed(tmp_path: Path) -> None:
 def test_linked_folders_are_a_list_of_folders_below(linked: list[str]) -> None:
     with pytest.raises(ValueError, match='linked'):
         ImageRoot('root', linked)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text())
+def test_any_name_is_one_safe_part(name: str) -> None:
+    safe = safe_name(name)
+    assert not set(safe) & set('/\\:\0')
+    assert not safe.startswith('.') and len(safe.encode()) <= 200
+
+
+def test_unique_names() -> None:
+    assert unique_name('a', [], 3) == 'a'
+    assert unique_name('a', ['a'], 3) == 'a_3'
+    assert unique_name('a', ['a', 'a_3', 'a_3_2'], 3) == 'a_3_3'

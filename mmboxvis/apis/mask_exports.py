@@ -17,9 +17,8 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from mmboxvis.datasets.video_json import clip_xywh
-from mmboxvis.files import StrPath, whole_file
+from mmboxvis.files import StrPath, safe_name, unique_name, whole_file
 from mmboxvis.structures.video_prediction import RLE
-from mmboxvis.visualization.video_overlay_hook import safe_name
 
 Shape = Literal['mask', 'polygon']
 
@@ -132,7 +131,7 @@ def write_cvat_videos(
         shape: kind of shapes.
     """
     names = _category_names(content)
-    written: dict[Path, int] = {}
+    written: dict[str, Path] = {}
     for video in content['videos']:
         root = _begin(names, video)
         for entry in content['annotations']:
@@ -143,11 +142,9 @@ def write_cvat_videos(
                 attributes = _texts(id=entry['id'], label=names[entry['category_id']])
                 ET.SubElement(root, 'track', attributes, source='auto').extend(shapes)
         name = safe_name(str(video.get('name', ''))) or f'video_{video["id"]}'
-        path = Path(folder, f'{name}.xml')
-        if path in written:
-            path = Path(folder, f'{name}_{video["id"]}.xml')
-        written[_write(path, root)] = video['id']
-    return list(written)
+        name = unique_name(name, written, video['id'])
+        written[name] = _write(Path(folder, f'{name}.xml'), root)
+    return list(written.values())
 
 
 def mask_polygons(mask: np.ndarray, tolerance: float = 1.0) -> list[np.ndarray]:

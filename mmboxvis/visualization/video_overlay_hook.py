@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mmengine.hooks import Hook
 
+from mmboxvis.files import safe_name, unique_name
 from mmboxvis.registry import HOOKS
 from mmboxvis.visualization.files import write_image
 
@@ -65,15 +65,16 @@ class VideoOverlayHook(Hook):
         self.during_val = during_val
         self.trail_length = trail_length
         self.show_boxes = show_boxes
-        self._video_of_name: dict[str, int] = {}
+        # file name of each video, known by its name and id
+        self._names: dict[tuple[str, int], str] = {}
 
     def before_test(self, runner: Runner) -> None:
         """Starts counting anew."""
-        self._video_of_name = {}
+        self._names = {}
 
     def before_val_epoch(self, runner: Runner) -> None:
         """Starts counting anew."""
-        self._video_of_name = {}
+        self._names = {}
 
     def after_test_iter(
         self,
@@ -125,20 +126,16 @@ class VideoOverlayHook(Hook):
                 _write_frames(folder / name, drawn)
 
     def _is_enough(self, video_id: int) -> bool:
-        known = video_id in self._video_of_name.values()
-        return (
-            self.max_videos is not None
-            and not known
-            and len(self._video_of_name) >= self.max_videos
-        )
+        known = any(video_id == other for _, other in self._names)
+        return self.max_videos is not None and not known and len(self._names) >= self.max_videos
 
     def _file_name(self, video_name: str, video_id: int) -> str:
         """A file name of its own for each video, which cannot lead out of the folder."""
-        name = safe_name(video_name) or f'video_{video_id}'
-        if self._video_of_name.setdefault(name, video_id) != video_id:
-            name = f'{name}_{video_id}'
-            self._video_of_name[name] = video_id
-        return name
+        key = video_name, video_id
+        if key not in self._names:
+            name = safe_name(video_name) or f'video_{video_id}'
+            self._names[key] = unique_name(name, self._names.values(), video_id)
+        return self._names[key]
 
     def _draw(
         self, frames: Sequence[np.ndarray], prediction: VideoPrediction, classes: Sequence[str]
@@ -157,15 +154,6 @@ class VideoOverlayHook(Hook):
             trail_length=self.trail_length,
             show_boxes=self.show_boxes,
         )
-
-
-def safe_name(name: str) -> str:
-    """Makes a single file name of a video's name: no separators, no leading dots, not too long.
-
-    ``'a/b'`` gives ``'a_b'``, ``'../../x'`` gives ``'x'``; letters of all scripts stay.
-    """
-    parts = [part.strip(' .') for part in re.split(r'[/\\:]', name)]
-    return re.sub(r'[^\w.+=@() -]', '_', '_'.join(filter(None, parts)))[:150].strip(' .')
 
 
 def _write_frames(folder: Path, frames: Iterable[np.ndarray]) -> None:

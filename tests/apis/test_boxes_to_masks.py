@@ -494,10 +494,11 @@ class TestExports:
         assert (found & disc).sum() / (found | disc).sum() > 0.95
 
     def test_videos_of_one_name(self, content: dict[str, Any], tmp_path: Path) -> None:
-        content['videos'].append(dict(content['videos'][0], id=5, name='a b'))
+        content['videos'].append(dict(content['videos'][0], id=5, name='a_b_6'))
         content['videos'].append(dict(content['videos'][0], id=6, name='a/b'))
         paths = write_cvat_videos(tmp_path, content)
-        assert len(set(paths)) == 3
+        assert [path.stem for path in paths] == ['a_b', 'a_b_6', 'a_b_6_2']
+        assert set(tmp_path.iterdir()) == set(paths)
 
     def test_nothing(self, content: dict[str, Any], tmp_path: Path) -> None:
         content['annotations'] = []
