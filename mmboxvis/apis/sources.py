@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
 import os
@@ -10,7 +11,7 @@ import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -256,7 +257,10 @@ class IteratorSource(FrameSource):
     def _read(self, start: int, end: int | None, every: int) -> Images:
         frames, self._frames = self._frames, None
         assert frames is not None
-        yield from itertools.islice(frames, start, end, every)
+        for frame in itertools.islice(frames, start, end, every):
+            # cameras and decoders may write the next frame into the same memory, and it is read
+            # ahead
+            yield frame.copy() if isinstance(frame, np.ndarray) else frame
 
 
 class FrameCache:
@@ -264,31 +268,50 @@ class FrameCache:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the cache
+        # without a buffer, so that a full disk shows when a frame is written; lives as long as this
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         self._ends: list[int] = [0]
         self._lock = threading.Lock()
         self.is_full = False
 
     def add(self, image: np.ndarray) -> None:
-        """Keeps a frame, or drops them all when the room is used up."""
+        """Keeps a frame, or drops them all when the room is used up.
+
+        That of the disk may be used up as well, which gives a warning.
+        """
         if self.is_full:
             return
         content = cv2.imencode('.jpg', image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
         with self._lock:
             if self._ends[-1] + len(content) > self.max_bytes:
-                self.is_full = True
-                self._file.truncate(0)
+                self._drop()
                 return
-            self._file.seek(self._ends[-1])
-            self._file.write(content)
+            try:
+                self._file.seek(self._ends[-1])
+                if self._file.write(content) < len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                self._drop()
+                warnings.warn(
+                    f'the frames of an iterator are kept no longer: {error.strerror} in '
+                    f'{tempfile.gettempdir()}; hand them in again to draw over them',
+                    stacklevel=2,
+                )
+                return
             self._ends.append(self._ends[-1] + len(content))
+
+    def _drop(self) -> None:
+        self.is_full = True
+        with suppress(OSError):
+            self._file.truncate(0)
 
     def frames(self, first: int, name: str) -> Images:
         """Reads the frames back, almost as they were."""
         if self.is_full:
             raise FrameError(
                 f'video {name!r}: its frames came from an iterator and were too many to keep '
-                f'({self.max_bytes} bytes on disk); hand them in again, or raise the limit'
+                f'(at most {self.max_bytes} bytes, and what the disk has room for); hand them in '
+                'again, or raise the limit'
             )
         return self._decoded(first)
 
@@ -387,7 +410,8 @@ def _probe_av(path: Path) -> tuple[int | None, float | None]:
 
 def _open_av(path: Path) -> Any:
     try:
-        container = av.open(str(path))
+        # a name like 12:30.mp4 would be taken for an address
+        container = av.open(os.path.abspath(path))
     except (av.FFmpegError, OSError) as error:
         raise FrameError(
             f'{path} cannot be opened as a video ({error}); is it a video file, and complete?'
@@ -496,7 +520,7 @@ def _probe_cv2(path: Path) -> tuple[int | None, float | None]:
 
 
 def _open_cv2(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path))
+    capture = cv2.VideoCapture(os.path.abspath(path))
     if not capture.isOpened():
         raise FrameError(
             f'{path} cannot be opened as a video; is it a video file, and complete? '

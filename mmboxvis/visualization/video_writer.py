@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -114,7 +115,8 @@ def _even(frame: np.ndarray) -> np.ndarray:
 def _write_h264(path: Path, frames: Iterable[np.ndarray], fps: float, encoder: str) -> None:
     rate = Fraction(fps).limit_denominator(1001)
     options = {'crf': '23', 'preset': 'medium'} if encoder == 'libx264' else {}
-    with av.open(str(path), 'w', options={'movflags': '+faststart'}) as container:
+    # FFmpeg would take a name like 12:30.mp4 for an address
+    with av.open(os.path.abspath(path), 'w', options={'movflags': '+faststart'}) as container:
         stream = container.add_stream(encoder, rate=rate, options=options)
         stream.pix_fmt = 'yuv420p'
         stream.width = stream.height = 0
@@ -133,7 +135,7 @@ def _write_mp4v(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             if writer is None:
                 height, width = frame.shape[:2]
                 fourcc = cv2.VideoWriter.fourcc(*'mp4v')
-                writer = cv2.VideoWriter(str(path), fourcc, fps, (width, height))
+                writer = cv2.VideoWriter(os.path.abspath(path), fourcc, fps, (width, height))
                 if not writer.isOpened():
                     raise OSError(f'{path}: OpenCV could not open its mp4v encoder')
             writer.write(frame)

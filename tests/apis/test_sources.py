@@ -294,6 +294,35 @@ class TestIterator:
         assert cache.is_full
         assert cache._file.tell() == 0, 'what cannot be read again takes no room'
 
+    def test_a_full_disk_costs_the_frames_kept_alone(self, small_files: None) -> None:
+        source = open_source(iter(make_frames() * 9))
+        with pytest.warns(UserWarning, match='kept no longer: (No space left|File too large)') as w:
+            assert [number(frame) for frame in source.frames()] == [*range(NUM_FRAMES)] * 9
+        assert len(w) == 1
+        with pytest.raises(FrameError, match='too many to keep'):
+            source.frames()
+
+    def test_one_array_for_all_frames(self) -> None:
+        def reused() -> Iterator[np.ndarray]:
+            array = np.empty_like(make_frames(1)[0])
+            for frame in make_frames():
+                array[:] = frame
+                yield array
+
+        found = list(open_source(reused()).frames())
+        assert [number(frame) for frame in found] == list(range(NUM_FRAMES))
+
+
+@pytest.mark.parametrize('with_av', [True, False])
+def test_names_with_a_colon_are_no_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_av: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if not with_av:
+        monkeypatch.setattr(sources, 'av', None)
+    write_video('12:30.mp4', make_frames())
+    assert len(list(open_source('12:30.mp4').frames())) == NUM_FRAMES
+
 
 class TestErrors:
     def test_missing(self, tmp_path: Path) -> None:

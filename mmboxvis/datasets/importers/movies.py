@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -219,7 +220,8 @@ def _frames(path: Path) -> Iterator[tuple[av.VideoStream, Iterator[av.VideoFrame
     if not path.is_file():
         raise FileNotFoundError(f'video file {path} not found')
     try:
-        with av.open(str(path)) as container:
+        # FFmpeg would take a name like 12:30.mp4 for an address
+        with av.open(os.path.abspath(path)) as container:
             if not container.streams.video:
                 raise AnnotationError(f'{path}: has no pictures')
             stream = container.streams.video[0]

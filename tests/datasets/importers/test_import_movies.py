@@ -48,6 +48,12 @@ def test_probe(movie):
     assert (info.width, info.height, info.fps) == (*SIZE, 6)
 
 
+def test_a_name_with_a_colon_is_no_address(movie, monkeypatch):
+    monkeypatch.chdir(movie.parent)
+    movie.rename('12:30.mp4')
+    assert probe(Path('12:30.mp4')).fps == 6
+
+
 @pytest.mark.parametrize(
     ('numbers', 'first', 'step', 'shown'),
     [
