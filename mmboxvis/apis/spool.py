@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -35,6 +36,7 @@ class MaskSpool:
 
     Raises:
         ValueError: where the file is something else, or in use; by the methods, once it is closed.
+        OSError: by the methods, where the disk is full or fails.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -73,17 +75,16 @@ class MaskSpool:
 
     def get(self, frame: int, track_id: int) -> str | None:
         """The run-length string of a track in a frame, ``None`` where it is not seen."""
-        row = self._execute(
-            'SELECT counts FROM masks WHERE track = ? AND frame = ?', (track_id, frame)
-        ).fetchone()
+        row = next(
+            self._rows('SELECT counts FROM masks WHERE track = ? AND frame = ?', (track_id, frame)),
+            None,
+        )
         return None if row is None else row[0]
 
     def track(self, track_id: int) -> Iterator[tuple[int, str]]:
         """Frames in which a track is seen, in order, with their run-length strings."""
-        return iter(
-            self._execute(
-                'SELECT frame, counts FROM masks WHERE track = ? ORDER BY frame', (track_id,)
-            )
+        return self._rows(
+            'SELECT frame, counts FROM masks WHERE track = ? ORDER BY frame', (track_id,)
         )
 
     def commit(self, state: dict[str, Any]) -> None:
@@ -97,7 +98,7 @@ class MaskSpool:
 
     def state(self) -> dict[str, Any] | None:
         """The state of the last commit; reading it runs no code."""
-        row = self._execute('SELECT content FROM state').fetchone()
+        row = next(self._rows('SELECT content FROM state'), None)
         return None if row is None else torch.load(io.BytesIO(row[0]), weights_only=True)
 
     def close(self) -> None:
@@ -113,7 +114,25 @@ class MaskSpool:
                 f'the run that keeps its masks in {self.path or "a temporary file"} is closed; '
                 'call the segmenter again'
             )
-        return self._base.execute(command, values)
+        with self._disk_errors():
+            return self._base.execute(command, values)
+
+    def _rows(self, command: str, values: tuple[Any, ...] = ()) -> Iterator[Any]:
+        return self._fetched(self._execute(command, values))
+
+    def _fetched(self, cursor: sqlite3.Cursor) -> Iterator[Any]:
+        with self._disk_errors():
+            yield from cursor
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            place = self.path or f'a temporary file in {tempfile.gettempdir()}'
+            raise OSError(
+                f'the masks of a video cannot be kept in {place} ({error}); is the disk full?'
+            ) from error
 
 
 class SpooledTrack(Sequence[RLE | None]):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -265,11 +266,15 @@ class VideoRun:
         show_boxes: bool = False,
         min_side: int | None = 256,
     ) -> Iterator[np.ndarray]:
-        """Reads the frames once more and draws the tracks over them, with their final scores."""
+        """Reads the frames once more and draws the tracks over them, with their final scores.
+
+        Raises:
+            FrameError: where a frame cannot be read again, or there are fewer than before.
+        """
         shown = self.shown_tracks(score_thr)
         images = self.source.frames() if frames is None else iter(frames)
         return overlay_frames(
-            (image for image, _ in zip(images, range(self.num_frames))),
+            self._all_of(images),
             shown.segmentations,
             labels=shown.labels,
             scores=shown.scores,
@@ -279,6 +284,17 @@ class VideoRun:
             show_boxes=show_boxes,
             min_side=min_side,
         )
+
+    def _all_of(self, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        count = 0
+        for image in islice(images, self.num_frames):
+            yield image
+            count += 1
+        if count < self.num_frames:
+            raise FrameError(
+                f'video {self.source.name!r}: {self.num_frames} frames were segmented, but there '
+                f'are only {count} to draw over'
+            )
 
     def save(self) -> None:
         """Writes the state to a spool that stays; between two buffers only."""

@@ -330,7 +330,7 @@ class VideoSegmenter:
             show_boxes: whether the boxes around the masks are drawn as well.
 
         Raises:
-            FrameError: where the frames cannot be read again.
+            FrameError: where the frames cannot be read again, or are fewer than before.
             ValueError: before the first frame of a video.
         """
         drawn = self.run.overlays(

@@ -276,6 +276,12 @@ class TestOutput:
             segmenter.write_video(tmp_path / 'o.mp4')
         assert list(tmp_path.iterdir()) == []
 
+    def test_video_of_too_few_frames(self, segmenter: VideoSegmenter, tmp_path: Path) -> None:
+        list(segmenter(iter(video(4)), frame_cache=0))
+        with pytest.raises(FrameError, match=r'4 frames were segmented.* only 3 to draw'):
+            segmenter.write_video(tmp_path / 'o.mp4', frames=video(3))
+        assert list(tmp_path.iterdir()) == []
+
     def test_each_object_is_drawn_once(self, segmenter: VideoSegmenter) -> None:
         list(segmenter(video(3)))
         shown = segmenter.run.shown_tracks(0.0)
@@ -432,6 +438,16 @@ class TestSpool:
         assert folder.is_dir()
         spool.close()
         assert not folder.exists()
+
+    @pytest.mark.parametrize('keep', [True, False])
+    def test_full_disk(self, tmp_path: Path, small_files: None, keep: bool) -> None:
+        spool = MaskSpool(tmp_path / 's' if keep else None)
+        with pytest.raises(OSError, match=r'cannot be kept in .*full\?'):
+            for frame in range(9):
+                # larger than what the database holds in memory
+                spool.add(frame, 0, 'a' * 2**20)
+                spool.commit({})
+        spool.close()
 
     def test_what_is_not_committed_is_lost(self, tmp_path: Path) -> None:
         spool = MaskSpool(tmp_path / 's')
