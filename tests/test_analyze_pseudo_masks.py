@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mmboxvis.structures import ClipTargets
 from tests.models.tiny import SIZE, TWO_OBJECTS, Instances, make_boxvis, make_clip, make_sample
-from tests.test_analysis_tools import load
+from tests.test_analysis_tools import ROOT, load
 
 
 @pytest.fixture(scope='module')
@@ -110,3 +110,13 @@ def test_table_and_plot(tool: ModuleType, tmp_path: Path) -> None:
     tool.plot({tool.BOX: figures, tool.TAKEN: figures}, tmp_path / 'a.png')
     assert Image.open(tmp_path / 'a.png').size[0] > 200
     assert [path.name for path in tmp_path.iterdir()] == ['a.png']
+
+
+@pytest.mark.parametrize('option', ['--plot', '--sheet'])
+def test_a_picture_that_cannot_be_written_is_told_before_the_work(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str
+) -> None:
+    monkeypatch.setattr(tool, 'load_model', lambda *_: pytest.fail('work was done'))
+    config = str(ROOT / 'configs/boxvis/boxvis_tiny_toyvis.py')
+    with pytest.raises(SystemExit, match=r'analyze_pseudo_masks\.py: error: .* cannot be written'):
+        tool.main([config, 'c.pth', '--truth', config, option, str(tmp_path)])

@@ -132,6 +132,14 @@ def test_table_and_sheet(
         tool.main(['table3', *options, '--num', '1'])
 
 
+def test_a_sheet_that_cannot_be_written_is_told_before_the_work(
+    tool: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tool, 'load_clips', lambda *_: pytest.fail('work was done'))
+    with pytest.raises(SystemExit, match=r'fit_masks\.py: error: .* cannot be written'):
+        tool.main(['table3', '--set', 'toyvis', '--sheet', str(tmp_path)])
+
+
 def test_clips_are_those_of_the_set(tool: ModuleType) -> None:
     """Where a set chooses videos, in training and with masks."""
     cfg = tool.truth_config('toyvis-hard-fast')

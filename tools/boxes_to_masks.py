@@ -30,7 +30,7 @@ from mmboxvis.apis.boxes_to_masks import (
 )
 from mmboxvis.apis.mask_exports import to_coco, write_cvat_images, write_cvat_videos
 from mmboxvis.datasets.video_json import read_json
-from mmboxvis.files import ImageRoot, whole_file
+from mmboxvis.files import ImageRoot, require_writable, whole_file
 from mmboxvis.models.task_modules import AffinityRefinement, ColorModelRefinement
 
 REVIEW_COLUMNS = (
@@ -103,7 +103,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def annotate(
     args: argparse.Namespace, truth: Mapping[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Find the masks, once it is sure that they can be compared with the truth.
+    """Find the masks, once it is sure that they can be written and compared with the truth.
 
     Returns:
         The annotations with masks, and figures about the run.
@@ -121,6 +121,7 @@ def annotate(
     boxes = annotator.read(args.boxes, ImageRoot(args.images, args.linked))
     if truth is not None:
         true_masks(boxes.content['annotations'], boxes.videos, truth, str(args.gt))
+    require_places(args)
     begin = time.perf_counter()
     found = list(track(annotator.annotate(boxes), 'Annotating', total=len(boxes.videos)))
     seconds = time.perf_counter() - begin
@@ -135,6 +136,15 @@ def annotate(
         seconds=round(seconds, 2),
         frames_per_second=round(frames / seconds, 2),
     )
+
+
+def require_places(args: argparse.Namespace) -> None:
+    """Check that all files that were asked for can be written."""
+    names = ['masks.json', 'review.csv', 'summary.json']
+    names += ['coco.json'] * args.coco + ['cvat_images.xml'] * args.cvat_images
+    names += ['cvat_video/NAME.xml'] * args.cvat_video
+    for name in names:
+        require_writable(args.out / name)
 
 
 def write_review(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

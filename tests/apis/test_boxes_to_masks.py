@@ -676,6 +676,26 @@ class TestTool:
             tool.main(command)
         assert {p.name for p in out.iterdir()} == {'masks.json', 'review.csv', 'coco.json'}
 
+    def test_place_that_takes_no_file(
+        self,
+        tool: ModuleType,
+        model_files: list[str],
+        dataset: tuple[Path, Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Is told before the network runs."""
+        path, root = dataset
+        content = json.loads(path.read_text())
+        content['categories'][0]['name'] = 'dog'
+        path.write_text(json.dumps(content))
+        monkeypatch.setattr(tool.BoxesToMasks, 'annotate', lambda *_: pytest.fail('work was done'))
+        out = tmp_path / 'out'
+        (out / 'coco.json').mkdir(parents=True)
+        command = [str(path), str(root), *model_files, '--out', str(out), '--coco']
+        with pytest.raises(SystemExit, match=r'coco\.json cannot be written: it is a folder'):
+            tool.main(command)
+
     def test_errors_are_one_line(
         self, tool: ModuleType, model_files: list[str], tmp_path: Path
     ) -> None:

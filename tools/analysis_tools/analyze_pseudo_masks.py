@@ -32,7 +32,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from mmboxvis.apis import load_weights
-from mmboxvis.files import whole_file
+from mmboxvis.files import require_writable, whole_file
 from mmboxvis.models.losses.functional import rgb_to_lab
 from mmboxvis.models.task_modules import PseudoMaskGenerator
 from mmboxvis.models.vis import BoxVIS
@@ -248,29 +248,31 @@ def plot(rows: Mapping[str, Figures], path: Path) -> None:
         figure.savefig(temporary, format=path.suffix[1:] or 'png', dpi=110)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table and draws the plot."""
-    args = parse_args(argv)
-    init_default_scope('mmboxvis')
-    try:
-        cfg, truth = Config.fromfile(args.config), Config.fromfile(args.truth)
-        cfg.merge_from_dict(args.cfg_options or {})
-        model = load_model(cfg, args.checkpoint)
-        dataset = DATASETS.build(truth.train_dataloader.dataset)
-        # the transforms draw from the global generator
-        np.random.seed(args.seed)
-        number = min(args.num, len(dataset))
-        indices = np.random.default_rng(args.seed).choice(len(dataset), number, replace=False)
-        figures, pictures = [], []
-        for clip in track(compare(model, dataset, indices, args.thetas), 'clips', total=number):
-            figures.append(clip.figures())
-            if args.sheet is not None and len(clip.truth) and len(pictures) < SHEET_CLIPS:
-                pictures.append(clip.pictures(dataset.metainfo['classes']))
-        rows = {name: Figures.join([of_clip[name] for of_clip in figures]) for name in figures[0]}
-        if not len(rows[BOX].ious):
-            raise ValueError(f'no instance is visible in {number} clips; take more with --num')
-    except (OSError, ValueError) as error:
-        sys.exit(f'analyze_pseudo_masks.py: error: {error}')
+def run(args: argparse.Namespace) -> None:
+    """Prints the table and draws the plot.
+
+    Raises:
+        OSError: if a picture cannot be written, which is told before the work.
+        ValueError: if nothing is visible in the clips, or they come without masks.
+    """
+    for path in filter(None, (args.plot, args.sheet)):
+        require_writable(path)
+    cfg, truth = Config.fromfile(args.config), Config.fromfile(args.truth)
+    cfg.merge_from_dict(args.cfg_options or {})
+    model = load_model(cfg, args.checkpoint)
+    dataset = DATASETS.build(truth.train_dataloader.dataset)
+    # the transforms draw from the global generator
+    np.random.seed(args.seed)
+    number = min(args.num, len(dataset))
+    indices = np.random.default_rng(args.seed).choice(len(dataset), number, replace=False)
+    figures, pictures = [], []
+    for clip in track(compare(model, dataset, indices, args.thetas), 'clips', total=number):
+        figures.append(clip.figures())
+        if args.sheet is not None and len(clip.truth) and len(pictures) < SHEET_CLIPS:
+            pictures.append(clip.pictures(dataset.metainfo['classes']))
+    rows = {name: Figures.join([of_clip[name] for of_clip in figures]) for name in figures[0]}
+    if not len(rows[BOX].ious):
+        raise ValueError(f'no instance is visible in {number} clips; take more with --num')
     Console().print(render(rows))
     if args.plot is not None:
         plot(rows, args.plot)
@@ -281,6 +283,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             [[each[name] for each in pictures] for name in names], titles=names, path=args.sheet
         )
         print(f'Wrote {args.sheet}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compares; a failure is one line and exit code 1."""
+    args = parse_args(argv)
+    init_default_scope('mmboxvis')
+    try:
+        run(args)
+    except (OSError, ValueError) as error:
+        sys.exit(f'analyze_pseudo_masks.py: error: {error}')
     return 0
 
 

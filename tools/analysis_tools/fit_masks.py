@@ -36,6 +36,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from mmboxvis._cli import UsageError
+from mmboxvis.files import require_writable
 from mmboxvis.registry import MODELS
 from mmboxvis.visualization.sheet import contact_sheet
 
@@ -207,41 +208,43 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table and draws the sheet."""
-    args = parse_args(argv)
-    init_default_scope('mmboxvis')
-    try:
-        losses = {
-            name: Losses.of(cfg) for name, cfg in rows_of(args.study, args.data, args.rows).items()
-        }
-        if args.against is not None and args.against not in losses:
-            raise UsageError(f'--against {args.against!r}: choose one of {list(losses)}')
-        compared = [n for n, row in losses.items() if getattr(row.pair, 'use_patch_corr', False)]
-        if compared and args.features is None:
-            raise UsageError(f'{compared} compare features: give a checkpoint with --features')
-        cfg = truth_config(args.data)
-        ious: dict[str, list[Tensor]] = {name: [] for name in losses}
-        fast: list[Tensor] = []
-        pictures: list[dict[str, np.ndarray]] = []
-        clips = load_clips(cfg, args.features, args.num, args.seed)
-        for clip in track(clips, 'clips', total=args.num):
-            truth = clip.targets.masks
-            if truth is None or clip.rgb is None:
-                raise UsageError(f'the set {args.data} loads no masks')
-            masks = {name: fit(clip, row, args.steps) for name, row in losses.items()}
-            for name, some in masks.items():
-                ious[name].append(track_ious(some, truth))
-            fast.append(clip.speeds() >= args.fast)
-            if args.sheet is not None and len(truth) and len(pictures) < SHEET_CLIPS:
-                drawn, labels = masks | {TRUE: truth}, clip.targets.labels
-                pictures.append(draw_masks(clip.rgb, drawn, labels, clip.class_names))
-    except (OSError, ValueError, UsageError) as error:
-        sys.exit(f'fit_masks.py: error: {error}')
+def run(args: argparse.Namespace) -> None:
+    """Prints the table and draws the sheet.
+
+    Raises:
+        OSError: if the sheet cannot be written, which is told before the work.
+        UsageError: if the arguments do not go together, or no object is seen.
+    """
+    if args.sheet is not None:
+        require_writable(args.sheet)
+    losses = {
+        name: Losses.of(cfg) for name, cfg in rows_of(args.study, args.data, args.rows).items()
+    }
+    if args.against is not None and args.against not in losses:
+        raise UsageError(f'--against {args.against!r}: choose one of {list(losses)}')
+    compared = [n for n, row in losses.items() if getattr(row.pair, 'use_patch_corr', False)]
+    if compared and args.features is None:
+        raise UsageError(f'{compared} compare features: give a checkpoint with --features')
+    cfg = truth_config(args.data)
+    ious: dict[str, list[Tensor]] = {name: [] for name in losses}
+    fast: list[Tensor] = []
+    pictures: list[dict[str, np.ndarray]] = []
+    clips = load_clips(cfg, args.features, args.num, args.seed)
+    for clip in track(clips, 'clips', total=args.num):
+        truth = clip.targets.masks
+        if truth is None or clip.rgb is None:
+            raise UsageError(f'the set {args.data} loads no masks')
+        masks = {name: fit(clip, row, args.steps) for name, row in losses.items()}
+        for name, some in masks.items():
+            ious[name].append(track_ious(some, truth))
+        fast.append(clip.speeds() >= args.fast)
+        if args.sheet is not None and len(truth) and len(pictures) < SHEET_CLIPS:
+            drawn, labels = masks | {TRUE: truth}, clip.targets.labels
+            pictures.append(draw_masks(clip.rgb, drawn, labels, clip.class_names))
     joined = {name: torch.cat(parts) for name, parts in ious.items()}
     seen = ~torch.isnan(torch.stack(list(joined.values()))).any(0)
     if not seen.any():
-        sys.exit(f'fit_masks.py: error: no object is seen in {args.num} clips; take more: --num')
+        raise UsageError(f'no object is seen in {args.num} clips; take more: --num')
     of_fast = torch.cat(fast)[seen]
     Console().print(f'{int(seen.sum())} objects, {int(of_fast.sum())} of them fast')
     shown = {name: values[seen] for name, values in joined.items()}
@@ -251,6 +254,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         cells: list[list[np.ndarray]] = [[each[kind] for each in pictures] for kind in kinds]
         contact_sheet(cells, titles=kinds, path=args.sheet)
         print(f'Wrote {args.sheet}')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fits masks; a failure is one line and exit code 1."""
+    args = parse_args(argv)
+    init_default_scope('mmboxvis')
+    try:
+        run(args)
+    except (OSError, ValueError, UsageError) as error:
+        sys.exit(f'fit_masks.py: error: {error}')
     return 0
 
 
