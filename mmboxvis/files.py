@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -169,16 +170,27 @@ def whole_file(path: StrPath) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` that takes its place when the block succeeds.
 
     The temporary name keeps the suffix, by which encoders choose the format. If the block
-    raises, the temporary file is removed and what stood at ``path`` stays.
+    raises, the temporary file is removed and what stood at ``path`` stays. Where ``path`` is a
+    link, it is what the link leads to that is replaced. A device or a pipe cannot be replaced: it
+    is given itself.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.stem}.{os.getpid()}.part{path.suffix}')
+    if _is_device(path):
+        yield Path(path)
+        return
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f'.{target.stem}.{os.getpid()}.part{Path(path).suffix}')
     try:
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _is_device(path: StrPath) -> bool:
+    """Whether there is something that is neither file nor folder: a device, a pipe, a socket."""
+    path = Path(path)
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def require_writable(path: StrPath) -> None:
@@ -187,12 +199,16 @@ def require_writable(path: StrPath) -> None:
     Raises:
         OSError: if it cannot; the message names the path.
     """
-    path = Path(path)
+    target = Path(os.path.realpath(path))
     try:
-        if path.is_dir():
+        if target.is_dir():
             raise IsADirectoryError('it is a folder')
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        if _is_device(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
         reason = f'{error.strerror} ({error.filename})' if error.strerror else error

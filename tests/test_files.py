@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from mmboxvis.files import (
     require_writable,
     safe_name,
     unique_name,
+    whole_file,
     whole_files,
 )
 
@@ -62,6 +65,32 @@ def test_a_place_that_takes_no_file_is_told(tmp_path: Path) -> None:
     for wrong, reason in (('file/a.txt', r'File exists \(.*file\)'), ('new', 'it is a folder')):
         with pytest.raises(OSError, match=f'{wrong} cannot be written: {reason}'):
             require_writable(tmp_path / wrong)
+
+
+def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    link, target = tmp_path / 'link.txt', tmp_path / 'elsewhere' / 'target'
+    link.symlink_to(target)
+    for text in ('made', 'replaced'):
+        with whole_file(link) as temporary:
+            assert temporary.suffix == '.txt'
+            temporary.write_text(text)
+        assert link.is_symlink() and target.read_text() == text
+    with pytest.raises(RuntimeError), whole_file(link) as temporary:
+        temporary.write_text('half')
+        raise RuntimeError
+    assert listed(tmp_path / 'elsewhere') == {'target': 'replaced'}
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    pipe, found = tmp_path / 'pipe', []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()), daemon=True)
+    reader.start()
+    require_writable(pipe)
+    with whole_file(pipe) as given:
+        given.write_text('hello')
+    reader.join(5)
+    assert found == ['hello'] and pipe.is_fifo()
 
 
 def test_the_last_file_is_moved_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

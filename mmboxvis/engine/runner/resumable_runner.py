@@ -93,7 +93,8 @@ class ResumableRunner(Runner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         with whole_file(Path(out_dir) / filename) as temporary:
-            super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
+            # not out_dir, which a link may lead out of
+            super().save_checkpoint(str(temporary.parent), temporary.name, *args, **kwargs)
             with open(temporary, 'rb') as file:
                 os.fsync(file.fileno())
 
