@@ -5,6 +5,8 @@ OpenCV's own font knows ASCII only and is hard to read when small.
 
 from __future__ import annotations
 
+import unicodedata
+from bisect import bisect_left
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,6 +15,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 BGR = tuple[int, int, int]
+
+# control characters, halves of characters, ends of lines and paragraphs
+_NOT_DRAWN = ('Cc', 'Cs', 'Zl', 'Zp')
 
 
 @lru_cache(maxsize=64)
@@ -26,7 +31,7 @@ def text_mask(text: str, size: int, bold: bool = False) -> np.ndarray:
     """Rasters one line of text.
 
     Args:
-        text: what to write.
+        text: what to write; line breaks, tabs and other control characters become spaces.
         size: font size in pixels.
         bold: whether the bold cut is used.
 
@@ -34,10 +39,9 @@ def text_mask(text: str, size: int, bold: bool = False) -> np.ndarray:
         (h, w) uint8 coverage, read-only; ``h`` depends on ``size`` alone, so that lines of one
         size share their baseline.
     """
-    font = _font(size, bold)
+    font, text = _font(size, bold), _one_line(text)
     ascent, descent = font.getmetrics()
-    width = max(1, int(np.ceil(font.getlength(text))))
-    image = Image.new('L', (width, ascent + descent))
+    image = Image.new('L', (_width(text, font), ascent + descent))
     ImageDraw.Draw(image).text((0, 0), text, fill=255, font=font)
     mask = np.array(image)
     mask.flags.writeable = False
@@ -46,13 +50,28 @@ def text_mask(text: str, size: int, bold: bool = False) -> np.ndarray:
 
 def fit_text(text: str, size: int, width: int, bold: bool = False) -> str:
     """Shortens ``text`` with an ellipsis until it is at most ``width`` pixels wide."""
-    if text_mask(text, size, bold).shape[1] <= width:
+    font, text = _font(size, bold), _one_line(text)
+    if _width(text, font) <= width:
         return text
-    for length in range(len(text) - 1, 0, -1):
-        shortened = text[:length].rstrip() + '…'
-        if text_mask(shortened, size, bold).shape[1] <= width:
-            return shortened
-    return '…'
+
+    def shortened(length: int) -> str:
+        return text[:length].rstrip() + '…'
+
+    # the place of the first length that is too long in a range from 1 is the last that fits
+    fitting = bisect_left(
+        range(1, len(text)), True, key=lambda length: _width(shortened(length), font) > width
+    )
+    return shortened(fitting)
+
+
+def _width(text: str, font: ImageFont.FreeTypeFont) -> int:
+    """Of the raster of one line, in pixels."""
+    return max(1, int(np.ceil(font.getlength(text))))
+
+
+def _one_line(text: str) -> str:
+    """The same number of characters, all of which can be drawn in one line."""
+    return ''.join(' ' if unicodedata.category(c) in _NOT_DRAWN else c for c in text)
 
 
 def put_mask(canvas: np.ndarray, mask: np.ndarray, x: int, y: int, color: BGR) -> None:
