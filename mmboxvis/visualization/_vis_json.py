@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, overload
 
@@ -42,6 +44,8 @@ class VideoFiles:
             raise ValueError(f'video {video.get("id", "?")} has no field {error}') from None
         except (TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f'an entry of `videos` is broken ({error}): {shown(video)}') from None
+        if min(size) < 1:
+            raise ValueError(f'video {video_id} is of {size[1]}x{size[0]} pixels')
         folder = Path(names[0]).parent.name if names else ''
         return cls(video_id, str(video.get('name') or folder or f'video {video_id}'), size, names)
 
@@ -154,21 +158,28 @@ def read_tracks(
 def choose_videos(
     videos: Mapping[int, VideoFiles], video_ids: Sequence[int] | None, number: int
 ) -> list[VideoFiles]:
-    """Takes the videos asked for, or ``number`` of them spread evenly over the file.
+    """Takes the videos asked for, or ``number`` spread evenly over those that have frames.
 
     Raises:
-        ValueError: an id is unknown, or there is no video.
+        ValueError: an id is unknown or that of a video without frames, or there is no video.
     """
+    with_frames = [video for video in videos.values() if video.file_names]
     if video_ids is not None:
         unknown = [video_id for video_id in video_ids if video_id not in videos]
         if unknown:
             raise ValueError(f'unknown video ids {unknown}; the file has {sorted(videos)[:20]}')
-        return [videos[video_id] for video_id in video_ids]
-    if not videos or number < 1:
-        raise ValueError(f'no video to show: {number} asked for, the file has {len(videos)}')
-    everyone = list(videos.values())
-    steps = np.unique(np.linspace(0, len(everyone) - 1, number).round().astype(int))
-    return [everyone[step] for step in steps]
+        chosen = [videos[video_id] for video_id in video_ids]
+        empty = [video.video_id for video in chosen if not video.file_names]
+        if empty or not chosen:
+            told = f'videos {empty} have no frames' if empty else 'video_ids is empty'
+            raise ValueError(f'no video to show: {told}')
+        return chosen
+    if not with_frames or number < 1:
+        raise ValueError(
+            f'no video to show: {number} asked for, the file has {len(with_frames)} with frames'
+        )
+    steps = np.unique(np.linspace(0, len(with_frames) - 1, number).round().astype(int))
+    return [with_frames[step] for step in steps]
 
 
 def check_length(track: Track, num_frames: int, video: str) -> None:
@@ -197,6 +208,11 @@ def _by_video(tracks: Sequence[Track]) -> dict[int, list[Track]]:
     for index, track in enumerate(tracks):
         if not isinstance(track, Mapping) or not is_int(track.get('video_id')):
             raise ValueError(f"track {index}: expected an object with a whole number 'video_id'")
+        if not is_int(track.get('category_id')):
+            raise ValueError(f"track {index}: expected a whole number as 'category_id'")
+        score = track.get('score', 1.0)
+        if not isinstance(score, Real) or isinstance(score, bool) or not math.isfinite(score):
+            raise ValueError(f"track {index}: expected a number as 'score', got {shown(score)}")
         grouped.setdefault(int(track['video_id']), []).append(track)
     return grouped
 

@@ -187,6 +187,40 @@ def test_bad_files_are_named(data: dict, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(score=None), r"track 1: expected a number as 'score', got None"),
+        (dict(score=float('nan')), 'expected a number'),
+        (dict(category_id=None), r"track 1: expected a whole number as 'category_id'"),
+    ],
+)
+def test_bad_results_are_named(data: dict, change: dict, words: str) -> None:
+    results = [data['results'][0], {**data['results'][1], **change}]
+    with pytest.raises(ValueError, match=words):
+        overlay_video_from_json(data['root'], data['boxes'], results, data['out'] / 'a.mp4')
+    assert not data['out'].exists()
+
+
+def test_videos_without_frames(data: dict) -> None:
+    first, second = data['boxes']['videos']
+    files = {**data['boxes'], 'videos': [first, {**second, 'file_names': []}]}
+    alone, out = {**data['boxes'], 'videos': [{**first, 'file_names': []}]}, data['out'] / 'a.png'
+    sheet = sheet_from_json(data['root'], files, None, None, out)
+    wanted = sheet_from_json(data['root'], files, None, None, data['out'] / 'b.png', video_ids=[1])
+    assert sheet.read_bytes() == wanted.read_bytes()
+    for source, ids, words in (
+        (files, [1, 2], r'videos \[2\] have no frames'),
+        (files, [], 'video_ids is empty'),
+        (alone, None, '4 asked for, the file has 0 with frames'),
+    ):
+        with pytest.raises(ValueError, match=f'no video to show: {words}'):
+            sheet_from_json(data['root'], source, None, None, out, video_ids=ids)
+    flat = {**data['boxes'], 'videos': [{**first, 'height': 0}]}
+    with pytest.raises(ValueError, match='video 1 is of 64x0 pixels'):
+        sheet_from_json(data['root'], flat, None, None, out)
+
+
 def read_video(path: Path) -> list[np.ndarray]:
     capture, found = cv2.VideoCapture(str(path)), []
     while (read := capture.read())[0]:
