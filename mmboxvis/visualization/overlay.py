@@ -24,6 +24,7 @@ Masks = np.ndarray | Sequence[RLE | np.ndarray | None]
 Rect = tuple[int, int, int, int]
 
 _GOLDEN_RATIO = 0.618033988749895
+_MAX_ENLARGED = 4096
 # (saturation, value) per turn: neighbours in hue differ in lightness as well
 _TONES = ((0.85, 1.0), (0.62, 1.0), (0.95, 0.78))
 
@@ -46,8 +47,13 @@ def track_color(track_id: int) -> BGR:
 
 
 def display_scale(size: tuple[int, int], min_side: int | None) -> int:
-    """Smallest whole factor that brings the short side of (H, W) to ``min_side``."""
-    return 1 if min_side is None else max(1, -(-min_side // min(size)))
+    """Smallest whole factor that brings the short side of (H, W) to ``min_side``.
+
+    Less where the long side would come over 4096, which encoders of videos refuse.
+    """
+    if min_side is None:
+        return 1
+    return max(1, min(-(-min_side // min(size)), _MAX_ENLARGED // max(size)))
 
 
 def draw_tracks(
@@ -82,8 +88,8 @@ def draw_tracks(
         alpha: opacity of the fill, 0-1.
         trails: M arrays (k, 2) of the centres of successive frames, xy in pixels of ``frame``,
             oldest first; NaN where a track is not seen, over which no line is drawn.
-        min_side: a frame whose short side is smaller is enlarged by a whole factor for display;
-            ``None`` keeps the size.
+        min_side: a frame whose short side is smaller is enlarged by a whole factor for display,
+            see :func:`display_scale`; ``None`` keeps the size.
         show_ids: whether captions end with ``#id`` (only where ``track_ids`` are given).
 
     Returns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib
-import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -29,6 +28,13 @@ def _import_av() -> Any:
 
 av = _import_av()
 _ENCODERS = ('libx264', 'libopenh264')
+# outside of these files hold another speed, or none
+_MIN_FPS, _MAX_FPS = 0.002, 1e5
+# what goes wrong with the file, not with the frames
+_FILE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENAMETOOLONG),
+)
 
 
 def write_video(path: StrPath, frames: Iterable[np.ndarray], fps: float = 8) -> Path:
@@ -41,21 +47,22 @@ def write_video(path: StrPath, frames: Iterable[np.ndarray], fps: float = 8) -> 
     Args:
         path: ``.mp4`` or ``.gif``; missing folders are made.
         frames: (H, W, 3) uint8 BGR, all of one size, at least one.
-        fps: frames per second, above 0.
+        fps: frames per second, from 0.002 to 100000.
 
     Returns:
         ``path``.
 
     Raises:
-        ValueError: unknown suffix, no frame, ``fps`` not positive, or a frame of another shape or
+        ValueError: unknown suffix, no frame, ``fps`` out of range, or a frame of another shape or
             dtype than the first.
-        OSError: no encoder could be opened, or it does not take frames of this size.
+        OSError: the file cannot be written, no encoder could be opened, or it does not take frames
+            of this size.
     """
     path = Path(path)
     if path.suffix.lower() not in ('.mp4', '.gif'):
         raise ValueError(f'{path}: videos are written as .mp4 or .gif, not {path.suffix!r}')
-    if not (fps > 0 and math.isfinite(fps)):
-        raise ValueError(f'{path}: fps must be above 0 and finite, got {fps}')
+    if not _MIN_FPS <= fps <= _MAX_FPS:
+        raise ValueError(f'{path}: fps must be from {_MIN_FPS:g} to {_MAX_FPS:g}, got {fps}')
     checked = _checked(frames, path)
     first = next(checked, None)
     if first is None:
@@ -68,7 +75,7 @@ def write_video(path: StrPath, frames: Iterable[np.ndarray], fps: float = 8) -> 
             try:
                 _write_h264(temporary, checked, fps, encoder)
             except av.FFmpegError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                if error.errno in _FILE_ERRORS:
                     raise OSError(f'{path} cannot be written: {error.strerror}') from error
                 height, width = first.shape[:2]
                 raise OSError(

@@ -99,7 +99,12 @@ def test_masks_of_another_size_are_brought_to_the_frame() -> None:
 
 @pytest.mark.parametrize(
     ('size', 'expected'),
-    [((64, 96), (256, 384)), ((256, 300), (256, 300)), ((240, 427), (480, 854))],
+    [
+        ((64, 96), (256, 384)),
+        ((256, 300), (256, 300)),
+        ((240, 427), (480, 854)),
+        ((32, 1000), (128, 4000)),  # no encoder takes a side of 8000
+    ],
 )
 def test_small_frames_are_enlarged_for_display(size: tuple, expected: tuple) -> None:
     mask = square(*size, 10, 10, 20)

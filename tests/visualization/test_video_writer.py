@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -94,8 +96,9 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
         write_video(tmp_path / 'a.mp4', [])
     with pytest.raises(ValueError, match='avi'):
         write_video(tmp_path / 'a.avi', frames())
-    with pytest.raises(ValueError, match='fps'):
-        write_video(tmp_path / 'a.mp4', frames(), fps=0)
+    for fps in (0, 0.0004, 1e12, float('nan')):
+        with pytest.raises(ValueError, match='fps'):
+            write_video(tmp_path / 'a.mp4', frames(), fps=fps)
     with pytest.raises(ValueError, match='frame 1 is'):
         write_video(tmp_path / 'a.mp4', [*frames(1), *frames(1, (32, 32))])
     with pytest.raises(ValueError, match='frame 0 is'):
@@ -107,6 +110,25 @@ def test_size_that_the_encoder_refuses(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r'a\.mp4: lib.*264 cannot encode frames of 20000x8 pixels'):
         write_video(tmp_path / 'a.mp4', frames(2, (8, 20000)))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('fps', [0.002, 1e5])
+def test_speeds_at_the_limits(tmp_path: Path, fps: float) -> None:
+    with av.open(str(write_video(tmp_path / 'a.mp4', frames(3), fps=fps))) as container:
+        assert container.streams.video[0].average_rate == pytest.approx(fps)
+    assert len(decode(write_video(tmp_path / 'a.gif', frames(3), fps=fps))) == 3
+
+
+@pytest.mark.parametrize('number', [errno.EACCES, errno.EROFS, errno.ENOENT])
+def test_a_file_that_cannot_be_made_is_not_laid_to_the_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise av.FFmpegError(number, os.strerror(number))
+
+    monkeypatch.setattr(video_writer.av, 'open', refused)
+    with pytest.raises(OSError, match=rf'a\.mp4 cannot be written: {os.strerror(number)}'):
+        write_video(tmp_path / 'a.mp4', frames(2))
 
 
 def test_frames_are_taken_one_at_a_time(tmp_path: Path) -> None:
