@@ -27,7 +27,7 @@ from mmboxvis.evaluation.functional import (
 )
 from mmboxvis.evaluation.functional.layout import Entry, IouType, Source
 from mmboxvis.evaluation.functional.tracks import result_tracks
-from mmboxvis.files import StrPath, whole_file
+from mmboxvis.files import StrPath, unique_name, whole_file
 from mmboxvis.version import __version__
 
 from ._report_clips import ClipOptions, make_clips
@@ -241,12 +241,15 @@ def _error_rows(analysis: ErrorAnalysis) -> list[dict[str, Any]]:
 
 
 def _precision_curves(evaluation: VISEvaluation) -> dict[str, dict[str, list[float]]]:
-    """Precision at 101 points of recall, by class ('' is their mean) and threshold."""
-    curves = {
-        evaluation.categories[key]: curve.precision[0]
-        for key, curve in evaluation.curves.items()
-        if curve.num_truth[0]
-    }
+    """Precision at 101 points of recall, by class ('' is their mean) and threshold.
+
+    Where several classes have one name, their ids tell them apart.
+    """
+    curves: dict[str, np.ndarray] = {}
+    for key, curve in evaluation.curves.items():
+        if curve.num_truth[0]:
+            name = unique_name(evaluation.categories[key], ['', *curves], key)
+            curves[name] = curve.precision[0]
     if not curves:
         return {}
     means = {'': np.mean(list(curves.values()), axis=0)} | curves
@@ -257,13 +260,23 @@ def _precision_curves(evaluation: VISEvaluation) -> dict[str, dict[str, list[flo
 
 
 def _training_curves(log: StrPath) -> list[dict[str, Any]]:
-    """Total loss, its terms of the last layer, and AP, thinned out for the page."""
+    """Total loss, its terms of the last layer, and AP, thinned out for the page.
+
+    Where several sets were scored, the names of the curves tell which.
+    """
     charts: dict[str, dict[str, list]] = {'loss': {}, 'AP': {}}
-    for key, curve in extract_curves(load_records(log)).items():
+    found = extract_curves(load_records(log))
+    scores = [
+        key
+        for key, curve in found.items()
+        if curve.is_metric and key.rpartition('/')[2] in ('AP', 'AP_50', 'AP_75')
+    ]
+    are_of_one_set = len({key.rpartition('/')[0] for key in scores}) <= 1
+    for key, curve in found.items():
         is_loss = key == 'loss' or key.startswith('loss_')
-        name = key.rpartition('/')[2]
-        if not is_loss and not (curve.is_metric and name in ('AP', 'AP_50', 'AP_75')):
+        if not is_loss and key not in scores:
             continue
+        name = key.rpartition('/')[2] if key in scores and are_of_one_set else key
         values = smoothed(curve.values, 0.9) if is_loss else curve.values
         kept = np.unique(np.linspace(0, len(values) - 1, _MAX_POINTS).round().astype(int))
         points = [curve.steps[kept].tolist(), values[kept].round(5).tolist()]

@@ -102,6 +102,18 @@ def test_content(data: dict) -> None:
     assert content['training'][1]['series'] == {'AP': [[20.0], [0.25]]}
 
 
+def test_curves_of_one_name_stay_apart(data: dict) -> None:
+    log = data['root'].parent / 'scalars.json'
+    lines = [*LOG[:2], {'ytvis/AP': 0.4, 'ovis/AP': 0.1, 'step': 20}]
+    log.write_text('\n'.join(map(json.dumps, lines)))
+    data['instances']['categories'] = [dict(id=3, name='cat'), dict(id=7, name='cat')]
+    content = embedded(write(data, log=log))
+    precision = {name: c['IoU 0.50'][0] for name, c in content['precision'].items()}
+    assert precision == {'': 0.75, 'cat': 0.5, 'cat_7': 1.0}
+    wanted = {'ytvis/AP': [[20.0], [0.4]], 'ovis/AP': [[20.0], [0.1]]}
+    assert content['training'][1]['series'] == wanted
+
+
 def test_nothing_is_outside_and_names_are_only_text(data: dict) -> None:
     data['instances']['categories'] = [dict(id=3, name='cat'), dict(id=7, name=HOSTILE)]
     page = write(data, title=HOSTILE)
