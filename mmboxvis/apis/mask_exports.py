@@ -1,12 +1,13 @@
 """Masks of tracks as other tools read them: COCO images, CVAT for images, CVAT for video.
 
 Where no mask was found in a box, the box itself is exported, cut to the frame. Crowds without
-masks are left out.
+masks are left out. Characters that XML cannot hold become U+FFFD in the files of CVAT.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,9 @@ from mmboxvis.files import StrPath, safe_name, unique_name, whole_file
 from mmboxvis.structures.video_prediction import RLE
 
 Shape = Literal['mask', 'polygon']
+
+# control characters and halves of characters, which XML knows no way to write
+_NOT_IN_XML = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
 
 
 def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]:
@@ -317,6 +321,11 @@ def _track_shapes(
 
 def _write(path: StrPath, root: ET.Element) -> Path:
     ET.indent(root)
+    for node in root.iter():
+        if node.text is not None:
+            node.text = _NOT_IN_XML.sub('\ufffd', node.text)
+        for key, value in node.attrib.items():
+            node.set(key, _NOT_IN_XML.sub('\ufffd', value))
     with whole_file(path) as temporary:
         ET.ElementTree(root).write(temporary, encoding='utf-8', xml_declaration=True)
     return Path(path)

@@ -500,6 +500,18 @@ class TestExports:
         assert [path.stem for path in paths] == ['a_b', 'a_b_6', 'a_b_6_2']
         assert set(tmp_path.iterdir()) == set(paths)
 
+    def test_names_that_xml_cannot_hold(self, content: dict[str, Any], tmp_path: Path) -> None:
+        content['categories'][0]['name'] = 'b\x07d\ud800 <&> 猫\U0001f408'
+        content['videos'][0]['name'] = 'a\x00'
+        for path in (
+            write_cvat_images(tmp_path / 'i.xml', content),
+            *write_cvat_videos(tmp_path, content),
+        ):
+            root = ET.parse(path).getroot()
+            labels = {node.get('label') for node in root.iter() if node.get('label')}
+            assert labels == {'b\ufffdd\ufffd <&> 猫\U0001f408'}
+            assert [node.text for node in root.findall('.//label/name')] == list(labels)
+
     def test_nothing(self, content: dict[str, Any], tmp_path: Path) -> None:
         content['annotations'] = []
         assert to_coco(content)['annotations'] == []
