@@ -33,7 +33,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
         FileNotFoundError: where there is no such file.
         ValueError: where it holds no tensors, or something that is not admitted.
     """
-    content = _read_safely(path)
+    return _tensors(_read_safely(path), path)
+
+
+def _tensors(content: Any, path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors in what a released file holds, see :func:`read_checkpoint`."""
     for key in ('model', 'state_dict'):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -108,6 +112,18 @@ def convert_official(
             names them) or lacks the part asked for.
     """
     state = read_checkpoint(path)
+    return _converted(state, path, which, keep_classes=keep_classes, is_boxvis=is_boxvis)
+
+
+def _converted(
+    state: dict[str, Tensor],
+    path: str | os.PathLike,
+    which: str = 'both',
+    *,
+    keep_classes: bool | None = None,
+    is_boxvis: bool | None = None,
+) -> dict[str, Any]:
+    """A released state dict as a checkpoint of ours, see :func:`convert_official`."""
     if not is_official(state):
         raise ValueError(
             f'{path} is not in the released layout (no "sem_seg_head." in it), it begins with '
@@ -161,10 +177,14 @@ def read_ours(path: str | os.PathLike) -> dict[str, Any]:
         ValueError: where it holds something that is not admitted, or no student.
     """
     content = _read_safely(path)
-    state = content.get('state_dict', content) if isinstance(content, dict) else {}
-    if not any(str(name).startswith('student.') for name in state):
+    if not _is_ours(content):
         raise ValueError(f'{path} is no checkpoint of ours: no tensor begins with "student."')
     return content
+
+
+def _is_ours(content: Any) -> bool:
+    state = content.get('state_dict', content) if isinstance(content, dict) else {}
+    return any(str(name).startswith('student.') for name in state)
 
 
 def read_network(path: str | os.PathLike) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
@@ -231,13 +251,13 @@ def load_weights(model: BaseVIS, path: str | os.PathLike[str]) -> Mapping[str, A
     meta: Mapping[str, Any] = {}
     try:
         with local_checkpoint(path) as local:
-            try:
-                content = read_ours(local)
+            content = _read_safely(local)
+            if _is_ours(content):
                 state, meta = content.get('state_dict', content), content.get('meta', {})
-            except ValueError:
-                state = read_checkpoint(local)
+            else:
+                state = _tensors(content, local)
                 if is_official(state):
-                    converted = convert_official(local)
+                    converted = _converted(state, local)
                     state = converted['state_dict']
                     require_position_code(model, converted['meta'], path)
     except CheckpointError as error:

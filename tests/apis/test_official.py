@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmboxvis._cli import UsageError, require_fit
-from mmboxvis.apis import convert_official, load_official, load_weights, to_official
+from mmboxvis.apis import convert_official, load_official, load_weights, official, to_official
 from mmboxvis.apis.official import read_checkpoint, save_whole
 from mmboxvis.apis.official_keys import official_to_ours, ours_to_official
 from mmboxvis.models.vis import BoxVIS, base
@@ -485,6 +485,13 @@ class TestTool:
         torch.save(dict(state_dict=state), source)
         with pytest.raises(UsageError, match=r'student\.track_head\.cls_embed\.bias'):
             require_fit(model, str(source))
+
+    def test_a_file_is_read_once(self, golden: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read, real = [], official._read_safely
+        monkeypatch.setattr(official, '_read_safely', lambda path: read.append(path) or real(path))
+        source = golden / 'official_tiny_r50.pkl'
+        load_weights(make_tiny_r50(), source)
+        assert read == [source]
 
     def test_the_position_code_has_to_be_that_of_the_file(
         self,
