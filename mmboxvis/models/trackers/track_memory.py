@@ -20,7 +20,7 @@ class Detections:
         cls_probs: (D, K) float32, class probability times mask quality.
         mask_logits: (D, t, h, w).
         embeds: (D, C) float32.
-        scores: (D,) float32, the largest class probability.
+        scores: (D,) float32, the largest of ``cls_probs``.
     """
 
     start: int
