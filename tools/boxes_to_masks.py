@@ -28,7 +28,12 @@ from mmboxvis.apis.boxes_to_masks import (
     score_masks,
     true_masks,
 )
-from mmboxvis.apis.mask_exports import to_coco, write_cvat_images, write_cvat_videos
+from mmboxvis.apis.mask_exports import (
+    cvat_frames,
+    to_coco,
+    write_cvat_images,
+    write_cvat_videos,
+)
 from mmboxvis.datasets.video_json import read_json
 from mmboxvis.files import ImageRoot, require_writable, whole_file
 from mmboxvis.models.task_modules import AffinityRefinement, ColorModelRefinement
@@ -88,6 +93,18 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--cvat-images', action='store_true', help='write cvat_images.xml')
     parser.add_argument('--cvat-video', action='store_true', help='write cvat_video/NAME.xml')
     parser.add_argument(
+        '--first-frame',
+        type=int,
+        metavar='N',
+        help='for CVAT video: number in the name of the first picture of the video, 0 or 1',
+    )
+    parser.add_argument(
+        '--count-frames',
+        action='store_true',
+        help='for CVAT video: number frames 0, 1, 2, ... whatever their names, for a task that is '
+        'made of the images',
+    )
+    parser.add_argument(
         '--shape',
         choices=['mask', 'polygon'],
         help='of the exports; default: polygon for CVAT video, mask for the others',
@@ -119,6 +136,9 @@ def annotate(
         refinements=[ColorModelRefinement(), AffinityRefinement()] if args.refine else [],
     )
     boxes = annotator.read(args.boxes, ImageRoot(args.images, args.linked))
+    if args.cvat_video:  # whether its frames have numbers, before the work
+        for video in boxes.videos:
+            cvat_frames(video, args.first_frame, count=args.count_frames)
     if truth is not None:
         true_masks(boxes.content['annotations'], boxes.videos, truth, str(args.gt))
     require_places(args)
@@ -166,7 +186,13 @@ def export(args: argparse.Namespace, content: Mapping[str, Any]) -> list[Path]:
         written.append(write_cvat_images(path, content, args.shape or 'mask'))
     if args.cvat_video:
         folder = args.out / 'cvat_video'
-        write_cvat_videos(folder, content, args.shape or 'polygon')
+        write_cvat_videos(
+            folder,
+            content,
+            args.shape or 'polygon',
+            args.first_frame,
+            count=args.count_frames,
+        )
         written.append(folder)
     return written
 

@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from mmboxvis.datasets.importers.box_set import numbers_in
+from mmboxvis.datasets.importers.cvat import TaskFrames, task_frames
 from mmboxvis.datasets.video_json import clip_xywh
-from mmboxvis.files import StrPath, safe_name, unique_name, whole_file
+from mmboxvis.files import AnnotationError, StrPath, safe_name, unique_name, whole_file
 from mmboxvis.structures.video_prediction import RLE
 
 Shape = Literal['mask', 'polygon']
@@ -35,10 +37,11 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
         shape: RLEs, which are exact, or polygons, which more programs read.
 
     Returns:
-        ``images`` with ``video_id`` and ``frame_id``, ``annotations`` with ``track_id`` (the
-        annotation's id in ``content``), ``categories``, and ``videos``, so that CocoVID readers
-        take it too. The ``segmentation`` of a box without a mask is a mask of no pixel, or no
-        polygon.
+        ``images`` with ``video_id``, ``frame_id`` (the place in the video) and, where the names
+        tell it, ``frame_number`` (the picture of the video file), ``annotations`` with ``track_id``
+        (the annotation's id in ``content``), ``categories``, and ``videos``, so that CocoVID
+        readers take it too. The ``segmentation`` of a box without a mask is a mask of no pixel,
+        or no polygon.
     """
     videos: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
@@ -47,7 +50,10 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
         kept = ('id', 'name', 'width', 'height')
         videos.append({key: video[key] for key in kept if key in video})
         first_image[video['id']] = len(images) + 1
+        numbers = numbers_in(video['file_names']) or (1,)
         for frame, name in enumerate(video['file_names']):
+            # names that begin at 1 do not tell whether that is the first picture
+            number = dict(frame_number=numbers[frame]) if numbers[0] != 1 else {}
             images.append(
                 dict(
                     id=len(images) + 1,
@@ -56,6 +62,7 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
                     width=video['width'],
                     video_id=video['id'],
                     frame_id=frame,
+                    **number,
                 )
             )
     by_id = {video['id']: video for video in content['videos']}
@@ -119,8 +126,49 @@ def write_cvat_images(path: StrPath, content: Mapping[str, Any], shape: Shape = 
     return _write(path, root)
 
 
+def cvat_frames(
+    video: Mapping[str, Any], first_frame: int | None = None, *, count: bool = False
+) -> TaskFrames:
+    """What CVAT calls the frames of a video in a task that is made of its file.
+
+    Numbers are those at the ends of the names, ``walk_0010.jpg`` is 10, or positions where not all
+    names have one, or they do not rise.
+
+    Args:
+        video: an entry of ``videos``.
+        first_frame: number in the name of the first picture of the file.
+        count: count 0, 1, 2, ..., as CVAT does where the images themselves are uploaded.
+
+    Raises:
+        AnnotationError: if names begin at 1 and nothing tells whether that is the first picture,
+            or ahead of ``first_frame``.
+    """
+    names = video['file_names']
+    numbers = None if count else numbers_in(names)
+    if not numbers:
+        return task_frames(None, len(names))
+    if first_frame is None and numbers[0] == 1:
+        raise AnnotationError(
+            f'the images of video {video.get("name", video["id"])!r} are numbered from 1: say '
+            '--first-frame 1 if image 1 is the first picture of the video, --first-frame 0 if the '
+            'second is; or --count-frames for a task of CVAT that is made of the images'
+        )
+    first = first_frame or 0
+    if numbers[0] < first:
+        raise AnnotationError(
+            f'video {video.get("name", video["id"])!r}: has frame {numbers[0]}, but frames count '
+            f'from {first}; say with --first-frame what number the first picture has'
+        )
+    return task_frames([number - first for number in numbers], len(names))
+
+
 def write_cvat_videos(
-    folder: StrPath, content: Mapping[str, Any], shape: Shape = 'polygon'
+    folder: StrPath,
+    content: Mapping[str, Any],
+    shape: Shape = 'polygon',
+    first_frame: int | None = None,
+    *,
+    count: bool = False,
 ) -> list[Path]:
     """Writes *CVAT for video 1.1*: one file a video, every frame a key frame.
 
@@ -133,15 +181,23 @@ def write_cvat_videos(
         folder: where to write ``<video name>.xml``.
         content: see :func:`to_coco`.
         shape: kind of shapes.
+        first_frame: see :func:`cvat_frames`.
+        count: see :func:`cvat_frames`.
+
+    Raises:
+        AnnotationError: see :func:`cvat_frames`; nothing is written then.
     """
+    frames_of = {
+        video['id']: cvat_frames(video, first_frame, count=count) for video in content['videos']
+    }
     names = _category_names(content)
     written: dict[str, Path] = {}
     for video in content['videos']:
-        root = _begin(names, video)
+        frames = frames_of[video['id']]
+        root = _begin(names, video, frames)
         for entry in content['annotations']:
-            shapes = (
-                list(_track_shapes(entry, video, shape)) if entry['video_id'] == video['id'] else []
-            )
+            own = entry['video_id'] == video['id']
+            shapes = list(_track_shapes(entry, video, shape, frames.numbers)) if own else []
             if shapes:
                 attributes = _texts(id=entry['id'], label=names[entry['category_id']])
                 ET.SubElement(root, 'track', attributes, source='auto').extend(shapes)
@@ -226,17 +282,20 @@ def _texts(**values: Any) -> dict[str, str]:
     return {name: str(value) for name, value in values.items()}
 
 
-def _begin(names: Mapping[int, str], video: Mapping[str, Any] | None = None) -> ET.Element:
+def _begin(
+    names: Mapping[int, str],
+    video: Mapping[str, Any] | None = None,
+    frames: TaskFrames | None = None,
+) -> ET.Element:
     """The head of a file; of one video if it is about one."""
     root = ET.Element('annotations')
     ET.SubElement(root, 'version').text = '1.1'
     task = ET.SubElement(ET.SubElement(root, 'meta'), 'task')
-    if video is not None:
+    if video is not None and frames is not None:
         ET.SubElement(task, 'name').text = str(video.get('name', video['id']))
-        ET.SubElement(task, 'size').text = str(len(video['file_names']))
         ET.SubElement(task, 'mode').text = 'interpolation'
-        ET.SubElement(task, 'start_frame').text = '0'
-        ET.SubElement(task, 'stop_frame').text = str(len(video['file_names']) - 1)
+        for key, text in frames.meta().items():
+            ET.SubElement(task, key).text = text
         size = ET.SubElement(task, 'original_size')
         ET.SubElement(size, 'width').text = str(video['width'])
         ET.SubElement(size, 'height').text = str(video['height'])
@@ -298,7 +357,7 @@ def _filled(corners: Sequence[float], video: Mapping[str, Any], shape: Shape) ->
 
 
 def _track_shapes(
-    entry: Mapping[str, Any], video: Mapping[str, Any], shape: Shape
+    entry: Mapping[str, Any], video: Mapping[str, Any], shape: Shape, numbers: Sequence[int]
 ) -> Iterator[ET.Element]:
     """One shape a frame with mask or box, and one marked *outside* in the frame where it ends."""
     masks = entry['segmentations']
@@ -311,10 +370,10 @@ def _track_shapes(
             node = _filled(box, video, shape) if has_masks else _box_node(box)
         if node is None and last is not None:
             gone = ET.Element(last.tag, dict(last.attrib))
-            gone.attrib.update(_texts(frame=frame, outside=1))
+            gone.attrib.update(_texts(frame=numbers[frame], outside=1))
             yield gone
         elif node is not None:
-            node.attrib.update(_texts(frame=frame, outside=0, keyframe=1))
+            node.attrib.update(_texts(frame=numbers[frame], outside=0, keyframe=1))
             yield node
         last = node
 

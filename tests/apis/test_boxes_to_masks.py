@@ -440,6 +440,35 @@ class TestExports:
         assert read_cvat([node[3]]).sum() == (24 if shape == 'polygon' else 28)
 
     @pytest.mark.parametrize('shape', ['mask', 'polygon'])
+    def test_frames_of_cvat_video_have_the_numbers_of_their_names(
+        self, content: dict[str, Any], tmp_path: Path, shape: Any
+    ) -> None:
+        content['videos'][0]['file_names'] = [f'b/{10 + 5 * t:05d}.jpg' for t in range(4)]
+        for count, task, frames in (
+            (False, ['4', '10', '25', 'step=5'], ['10', '15', '20', '25']),
+            (True, ['4', '0', '3', ''], ['0', '1', '2', '3']),
+        ):
+            (path,) = write_cvat_videos(tmp_path, content, shape, count=count)
+            root = ET.parse(path).getroot()
+            names = ('size', 'start_frame', 'stop_frame', 'frame_filter')
+            assert [root.findtext(f'meta/task/{name}') for name in names] == task
+            assert [node.get('frame') for node in root.find('track') or ()] == frames
+
+    def test_cvat_video_of_names_that_begin_at_one(
+        self, content: dict[str, Any], tmp_path: Path
+    ) -> None:
+        content['videos'][0]['file_names'] = [f'b/{t}.jpg' for t in (1, 2, 3, 4)]
+        with pytest.raises(AnnotationError, match=r'from 1: say --first-frame 1 .*--count-frames'):
+            write_cvat_videos(tmp_path, content)
+        with pytest.raises(AnnotationError, match='has frame 1, but frames count from 2'):
+            write_cvat_videos(tmp_path, content, first_frame=2)
+        assert not list(tmp_path.iterdir())
+        for first in (0, 1):
+            (path,) = write_cvat_videos(tmp_path, content, first_frame=first)
+            frames = [node.get('frame') for node in ET.parse(path).getroot().find('track') or ()]
+            assert frames == [str(t - first) for t in (1, 2, 3, 4)]
+
+    @pytest.mark.parametrize('shape', ['mask', 'polygon'])
     def test_boxes_without_a_mask(
         self, content: dict[str, Any], tmp_path: Path, shape: Any
     ) -> None:

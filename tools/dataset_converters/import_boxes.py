@@ -17,7 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from mmboxvis.datasets.importers import (
@@ -29,6 +29,7 @@ from mmboxvis.datasets.importers import (
     BoxSet,
     ReadOptions,
     Video,
+    check_images,
     extract_frames,
     fill_sizes,
     frames_in_movie,
@@ -50,6 +51,10 @@ FOR_ALL = frozenset({'size', 'images', 'movies', 'single', 'name_template', 'max
 
 NUMBERS_IN_NAMES = ('labelme', 'cvat-images', 'masks', 'ytvis', 'coco')
 """Formats that may number frames in the names of images only, from 0 or from 1."""
+
+
+COUNTED_FROM_1 = ('mot', 'yolo-track')
+"""Formats that number frames from 1 without a gap, as a frame without boxes has no object."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -74,11 +79,19 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar='FILE',
         help='json or yaml: class of the source to ours, null to drop it, "*" for all others',
     )
+    parser.add_argument(
+        '--count-frames',
+        action='store_true',
+        help='for --to cvat-video: number frames 0, 1, 2, ... in their order, for a task that is '
+        'made of the images',
+    )
     add_frame_arguments(parser.add_argument_group('frames'))
     add_format_arguments(parser.add_argument_group('only for some formats'))
     args = parser.parse_args(argv)
     if args.frames and not args.video:
         parser.error('--frames needs the video files to take frames from; give them with --video')
+    if args.count_frames and args.to != 'cvat-video':
+        parser.error('--count-frames is for --to cvat-video')
     if args.keep_masks and args.to not in ('ytvis', 'vis-results'):
         parser.error(f'--keep-masks: {args.to} is written without masks')
     return args
@@ -110,7 +123,9 @@ def add_frame_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         '--size', type=positive, nargs=2, metavar=('WIDTH', 'HEIGHT'), help='of frames'
     )
-    group.add_argument('--images', type=Path, help='root of all images, to read sizes from')
+    group.add_argument(
+        '--images', type=Path, help='root of all images, to read sizes from; none may be missing'
+    )
     group.add_argument(
         '--video',
         nargs='+',
@@ -210,6 +225,8 @@ def read_boxes(args: argparse.Namespace, options: ReadOptions) -> BoxSet:
         only = len(boxes.videos) == 1
         rates = [rate_of(v, options, args.video_step, only=only) for v in boxes.videos]
         boxes = thin_to_rate(boxes, args.fps, rates)
+    if args.images is not None and args.frames is None:  # frames may be written there
+        check_images(boxes, args.images)
     if not any(video.tracks for video in boxes.videos):
         told = ''.join(f'; {count} x {what}' for what, count in boxes.notes.items())
         names = ', '.join(map(str, args.source))
@@ -236,6 +253,52 @@ def rate_of(video: Video, options: ReadOptions, step: int, *, only: bool) -> flo
     return found / (step * apart)
 
 
+def need_first_frame(video: Video, args: argparse.Namespace) -> None:
+    """Refuses names that begin at 1, of which nothing tells whether that is the first picture.
+
+    Raises:
+        ValueError: if so.
+    """
+    unsure = video.numbered and args.first_frame is None and args.format in NUMBERS_IN_NAMES
+    if unsure and video.numbers[0] == 1:
+        raise ValueError(
+            f'the images of video {video.name!r} are numbered from 1: say --first-frame 1 if '
+            'image 1 is the first picture of the video file, --first-frame 0 if the second is'
+        )
+
+
+def for_cvat(boxes: BoxSet, args: argparse.Namespace) -> BoxSet:
+    """The set with frames as CVAT numbers them: pictures of a video file, or images in order.
+
+    Raises:
+        ValueError: if names begin at 1 and nothing tells whether that is the first picture.
+    """
+    if args.count_frames:
+        return replace(boxes, videos=tuple(replace(v, numbered=False) for v in boxes.videos))
+    for video in boxes.videos:
+        try:
+            need_first_frame(video, args)
+        except ValueError as error:
+            made = 'or --count-frames for a task of CVAT that is made of the images'
+            raise ValueError(f'{error}; {made}') from error
+    return boxes
+
+
+def note_lost_numbers(boxes: BoxSet, args: argparse.Namespace) -> BoxSet:
+    """The set, with a note if the format that is written counts frames where they have gaps."""
+
+    def loses(video: Video) -> bool:
+        first, last = video.numbers[0], video.numbers[-1]
+        cut = first > max(video.first_number, 1)  # names that begin at 1 stay as they are
+        return video.numbered and (cut or last - first >= len(video.numbers))
+
+    lost = sum(map(loses, boxes.videos))
+    if args.to not in COUNTED_FROM_1 or not lost:
+        return boxes
+    what = f'videos of which {args.to} counts the frames 1, 2, 3, ...; their numbers are lost'
+    return replace(boxes, notes={**boxes.notes, what: lost})
+
+
 def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) -> None:
     """Takes the annotated frames out of the video files, if that is wanted.
 
@@ -252,11 +315,7 @@ def write_frames(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) 
                 f'no video file for video {video.name!r}; give it with --video {video.name}=FILE'
             )
         frames_in_movie(video)  # whether they are known, before any is written
-        if video.numbers[0] == 1 and args.first_frame is None and args.format in NUMBERS_IN_NAMES:
-            raise ValueError(
-                f'the images of video {video.name!r} are numbered from 1: say --first-frame 1 if '
-                'image 1 is the first picture of the video file, --first-frame 0 if the second is'
-            )
+        need_first_frame(video, args)
         jobs.append((video, movie))
     for video, movie in jobs:
         extract_frames(video, movie, args.frames, step=args.video_step, overwrite=args.overwrite)
@@ -275,7 +334,8 @@ def write_boxes(boxes: BoxSet, args: argparse.Namespace, options: ReadOptions) -
     if args.to == 'ytvis':
         files = {out.name: json.dumps(to_ytvis(boxes, keep_masks=args.keep_masks))}
     else:
-        files = dict(WRITERS[args.to](boxes))
+        chosen = for_cvat(boxes, args) if args.to == 'cvat-video' else boxes
+        files = dict(WRITERS[args.to](chosen))
     # frames come after all that can be refused, and ahead of the files that name them
     if args.to == 'ytvis' or (len(files) == 1 and out.suffix):
         with whole_file(out) as part:
@@ -307,6 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = read_options(args)
         boxes = read_boxes(args, options)
         write_boxes(boxes, args, options)
+        boxes = note_lost_numbers(boxes, args)
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -28,7 +28,7 @@ from . import (
 )
 from .box_set import FRAME_NAME, IDENTITIES, MAX_FRAMES, BoxSet, ReadOptions, Track, Video
 from .editing import join, map_classes, read_class_map, thin, thin_to_rate
-from .movies import extract_frames, fill_sizes, frames_in_movie, movie_of, probe
+from .movies import check_images, extract_frames, fill_sizes, frames_in_movie, movie_of, probe
 from .place import read_names
 from .ytvis import to_ytvis
 
@@ -51,7 +51,7 @@ class Reader:
 
 
 READERS: Mapping[str, Reader] = {
-    'cvat-video': Reader(cvat_video.read),
+    'cvat-video': Reader(cvat_video.read, frozenset({'first_frame'})),
     'cvat-images': Reader(cvat_images.read, frozenset({'first_frame', 'identity'})),
     'mot': Reader(mot.read, frozenset({'first_frame', 'origin', 'label', 'labels'})),
     'kitti': Reader(kitti.read, frozenset({'first_frame'})),
@@ -87,6 +87,7 @@ __all__ = [
     'Reader',
     'Track',
     'Video',
+    'check_images',
     'extract_frames',
     'fill_sizes',
     'frames_in_movie',

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Literal, cast
 from xml.etree.ElementTree import Element
 
@@ -13,7 +13,14 @@ import numpy as np
 
 from mmboxvis.run_lengths import MAX_PIXELS, MAX_SIDE
 
-from .box_set import Box, OcclusionLevel, enclosing, from_corners, occlusion_level
+from .box_set import (
+    MAX_FRAMES,
+    Box,
+    OcclusionLevel,
+    enclosing,
+    from_corners,
+    occlusion_level,
+)
 from .place import MAX_COUNT, Place
 
 Kind = Literal['box', 'ellipse', 'cuboid', 'polygon', 'mask']
@@ -33,6 +40,49 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
         for axis in 'xy'
     ),
 }
+
+
+@dataclass(frozen=True)
+class TaskFrames:
+    """Frames of a task: every ``step``-th picture of a video file, which CVAT counts from 0.
+
+    Attributes:
+        numbers: of the annotated frames, rising; each is among the frames of the task.
+        step: from one frame of the task to the next.
+    """
+
+    numbers: tuple[int, ...]
+    step: int = 1
+
+    @property
+    def length(self) -> int:
+        """How many frames the task has, annotated or not."""
+        return (self.numbers[-1] - self.numbers[0]) // self.step + 1
+
+    def meta(self) -> dict[str, str]:
+        """What the head of a file tells of them."""
+        return dict(
+            size=str(self.length),
+            start_frame=str(self.numbers[0]),
+            stop_frame=str(self.numbers[-1]),
+            frame_filter=f'step={self.step}' if self.step > 1 else '',
+        )
+
+
+def task_frames(numbers: Sequence[int] | None, length: int) -> TaskFrames:
+    """The smallest task that has all frames of a video.
+
+    Args:
+        numbers: index of each frame in the video file, rising; ``None`` if they are not known.
+            They are not believed either if the task would be longer than any that is read.
+        length: number of frames, which are counted 0, 1, 2, ... without ``numbers``.
+    """
+    if numbers is not None:
+        steps = (second - first for first, second in pairwise(numbers))
+        found = TaskFrames(tuple(numbers), math.gcd(*steps) or 1)
+        if found.length <= MAX_FRAMES:
+            return found
+    return TaskFrames(tuple(range(length)))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,18 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from .box_set import BoxSet, Collector, OcclusionLevel, ReadOptions, Track, Video, VideoDraft
-from .cvat import SHAPES, Outline, between, read_flag, read_labels, read_occlusion, read_outline
+from .cvat import (
+    SHAPES,
+    Outline,
+    TaskFrames,
+    between,
+    read_flag,
+    read_labels,
+    read_occlusion,
+    read_outline,
+    task_frames,
+)
+from .movies import frames_in_movie
 from .place import AnnotationError, Place, read_xml, source_files
 
 Element = ElementTree.Element
@@ -44,7 +55,8 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     """Reads an xml file, or all of a folder.
 
     Boxes between key frames are filled in as CVAT does, and none where an object is outside. A
-    shape that is not ended is carried to the end of the task.
+    shape that is not ended is carried to the end of the task. Frames have CVAT's numbers, those of
+    the pictures of a video file from 0; ``first_frame`` is added to them.
 
     Raises:
         AnnotationError: if a file is broken.
@@ -126,9 +138,14 @@ def _begin(task: _Task, path: Path, collector: Collector, place: Place) -> Video
     if length is None:
         last = max(_all_frames(path, place), default=task.start)
         length = (last - task.start) // task.step + 1
-    stop = task.start + length * task.step
+    first = collector.options.first_frame or 0
+    start = first + task.start
     return collector.video(
-        task.name, range(task.start, stop, task.step), place.at('meta'), size=task.size
+        task.name,
+        range(start, start + length * task.step, task.step),
+        place.at('meta'),
+        size=task.size,
+        first_number=first,
     )
 
 
@@ -151,10 +168,10 @@ def _read_track(
         spot = place.at(f'{shape.tag} at frame {frame}')
         position, rest = divmod(frame - task.start, task.step)
         if rest or not 0 <= position < len(draft):
-            numbers = draft.video.numbers
+            last = task.start + (len(draft) - 1) * task.step
             spot.fail(
-                f'is not among the frames {numbers[0]} to {numbers[-1]} in steps of {task.step} '
-                'that the task has'
+                f'is not among the frames {task.start} to {last} in steps of {task.step} that the '
+                'task has'
             )
         outline = read_outline(shape, spot)
         if outline is None:
@@ -193,17 +210,20 @@ def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:
     """Yields one xml file a video: its path and its text.
 
     Every box is a key frame, and an object is outside from the first frame in which it is not
-    seen. Slight and severe occlusion both become ``occluded``.
+    seen. Slight and severe occlusion both become ``occluded``. Frames are numbered as the pictures
+    of the video file, from 0, or in their order where that is not known.
 
     Raises:
-        AnnotationError: if the size of a video is not known.
+        AnnotationError: if the size of a video is not known, or a frame is ahead of the first.
     """
     for number, video in enumerate(boxes.videos):
+        numbers = list(frames_in_movie(video)) if video.numbered else None
+        frames = task_frames(numbers, len(video.numbers))
         root = ElementTree.Element('annotations')
         _text(root, 'version', '1.1')
-        _write_meta(root, number, video, boxes.classes)
+        _write_meta(root, number, video, frames, boxes.classes)
         for index, track in enumerate(video.tracks):
-            _write_track(root, index, track, len(video.numbers))
+            _write_track(root, index, track, frames.numbers)
         ElementTree.indent(root)
         text = ElementTree.tostring(root, encoding='unicode')
         yield f'{video.name}.xml', f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
@@ -213,7 +233,9 @@ def _text(parent: Element, name: str, text: object) -> None:
     ElementTree.SubElement(parent, name).text = str(text)
 
 
-def _write_meta(root: Element, number: int, video: Video, classes: tuple[str, ...]) -> None:
+def _write_meta(
+    root: Element, number: int, video: Video, frames: TaskFrames, classes: tuple[str, ...]
+) -> None:
     if video.width is None or video.height is None:
         raise AnnotationError(
             f'video {video.name!r}: CVAT needs its width and height; give --size or --images'
@@ -221,11 +243,9 @@ def _write_meta(root: Element, number: int, video: Video, classes: tuple[str, ..
     task = ElementTree.SubElement(ElementTree.SubElement(root, 'meta'), 'task')
     _text(task, 'id', number)
     _text(task, 'name', video.name)
-    _text(task, 'size', len(video.numbers))
     _text(task, 'mode', 'interpolation')
-    _text(task, 'start_frame', 0)
-    _text(task, 'stop_frame', len(video.numbers) - 1)
-    _text(task, 'frame_filter', '')
+    for name, text in frames.meta().items():
+        _text(task, name, text)
     labels = ElementTree.SubElement(task, 'labels')
     for name in classes:
         label = ElementTree.SubElement(labels, 'label')
@@ -236,14 +256,14 @@ def _write_meta(root: Element, number: int, video: Video, classes: tuple[str, ..
     _text(size, 'height', video.height)
 
 
-def _write_track(root: Element, index: int, track: Track, length: int) -> None:
+def _write_track(root: Element, index: int, track: Track, numbers: tuple[int, ...]) -> None:
     element = ElementTree.SubElement(
         root, 'track', id=str(index), label=track.label, source='manual'
     )
     for position in sorted(track.boxes):
-        _write_box(element, track, position, position, outside=False)
-        if position + 1 < length and position + 1 not in track.boxes:
-            _write_box(element, track, position, position + 1, outside=True)
+        _write_box(element, track, position, numbers[position], outside=False)
+        if position + 1 < len(numbers) and position + 1 not in track.boxes:
+            _write_box(element, track, position, numbers[position + 1], outside=True)
 
 
 def _write_box(element: Element, track: Track, position: int, frame: int, *, outside: bool) -> None:

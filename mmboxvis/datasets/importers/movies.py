@@ -13,7 +13,7 @@ import av.error
 import cv2
 import numpy as np
 
-from mmboxvis.files import FrameError, whole_files
+from mmboxvis.files import FrameError, StrPath, path_below, whole_files
 from mmboxvis.run_lengths import MAX_PIXELS
 
 from ..image_size import image_size
@@ -142,6 +142,26 @@ def _image_size(options: ReadOptions, video: Video) -> tuple[int, int]:
         raise FileNotFoundError(f'{path} not found; check --images and --names') from error
     except FrameError as error:
         raise AnnotationError(str(error)) from error
+
+
+def check_images(boxes: BoxSet, root: StrPath) -> None:
+    """Looks that all images that a set names are there.
+
+    Args:
+        boxes: the set.
+        root: folder that ``file_names`` are relative to.
+
+    Raises:
+        FileNotFoundError: if one is missing.
+        OutsideError: if one leads out of the folder.
+    """
+    for video in boxes.videos:
+        gone = [name for name in video.file_names if not Path(path_below(root, name)).is_file()]
+        if gone:
+            raise FileNotFoundError(
+                f'{len(gone)} of {len(video.file_names)} images of video {video.name!r} not found '
+                f'below {root}, such as {gone[0]}; check --images and --names'
+            )
 
 
 def frames_in_movie(video: Video, *, step: int = 1) -> dict[int, str]:

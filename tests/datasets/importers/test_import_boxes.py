@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
+from mmboxvis.apis.mask_exports import to_coco
+
+TASK = ('size', 'start_frame', 'stop_frame', 'frame_filter')
 ROWS = '1,1,0,0,4,4,1,1,1\n3,2,1,1,5,5,1,3,1\n'
+
+
+def own_layout(names: list[str], boxes: list) -> dict:
+    """One object in one video, in YouTube-VIS layout."""
+    return dict(
+        videos=[dict(id=1, name='walk', file_names=names, width=60, height=40)],
+        categories=[dict(id=1, name='cat')],
+        annotations=[dict(id=1, video_id=1, category_id=1, bboxes=boxes)],
+    )
 
 
 @pytest.fixture
@@ -58,7 +71,9 @@ def test_export_and_back(run, write, tmp_path):
         ('coco-vid', 'coco.json', 'coco.json'),
         ('yolo-track', 'yolo', 'yolo'),
     ):
-        assert run('--from', 'ytvis', tmp_path / 'out.json', '--to', name, out=out)[0] == 0
+        first_is_1 = ('--first-frame', 1)  # as in the names of MOT's images
+        source = ('--from', 'ytvis', tmp_path / 'out.json', *first_is_1)
+        assert run(*source, '--to', name, out=out)[0] == 0
         more = ('--size', 60, 40) if name == 'yolo-track' else ()
         assert run('--from', name, tmp_path / back, *more, out='again.json')[0] == 0
         again = json.loads((tmp_path / 'again.json').read_text())
@@ -66,6 +81,114 @@ def test_export_and_back(run, write, tmp_path):
             a['bboxes'] for a in first['annotations']
         ]
         assert again['categories'] == first['categories']
+
+
+def test_numbers_of_frames_come_back_from_cvat(run, write, tmp_path, cvat, box):
+    """Frames 10, 15, 20, 25 of a video file, of which every second is kept."""
+    keys = box(10, (0, 0, 4, 4)) + box(20, (10, 0, 14, 4)) + box(25, (1, 1, 2, 2), outside=1)
+    text = cvat(f'<track id="0" label="cat">{keys}</track>', size=4, start=10, rule='step=5')
+    source = ('--from', 'cvat-video', write('a.xml', text), '--names', 'w/{frame:05d}.png')
+    assert run(*source, '--every', 2)[0] == 0
+    first = json.loads((tmp_path / 'out.json').read_text())
+    assert first['videos'][0]['file_names'] == ['w/00010.png', 'w/00020.png']
+    own = ('--from', 'ytvis', tmp_path / 'out.json', '--to', 'cvat-video')
+    for exported in ((*source, '--every', 2, '--to', 'cvat-video'), own):
+        assert run(*exported, '--overwrite', out='cvat')[0] == 0
+        root = ElementTree.parse(tmp_path / 'cvat' / 'walk.xml').getroot()
+        told = [root.findtext(f'meta/task/{name}') for name in TASK]
+        assert told == ['2', '10', '20', 'step=10']
+        assert [shape.get('frame') for shape in root.iter('box')] == ['10', '20']
+        back = ('--from', 'cvat-video', tmp_path / 'cvat', '--names', 'w/{frame:05d}.png')
+        assert run(*back, out='again.json')[0] == 0
+        again = json.loads((tmp_path / 'again.json').read_text())
+        assert again['videos'] == first['videos']
+        assert [a['bboxes'] for a in again['annotations']] == [
+            a['bboxes'] for a in first['annotations']
+        ]
+    # a task that is made of the two images
+    assert run(*own, '--count-frames', '--overwrite', out='cvat')[0] == 0
+    root = ElementTree.parse(tmp_path / 'cvat' / 'walk.xml').getroot()
+    assert [root.findtext(f'meta/task/{name}') for name in TASK] == ['2', '0', '1', '']
+    assert [shape.get('frame') for shape in root.iter('box')] == ['0', '1']
+
+
+@pytest.mark.parametrize('format_', ['coco-vid', 'coco'])
+def test_numbers_of_frames_come_back_from_json(run, write, tmp_path, format_):
+    names = ['w/10.jpg', 'w/15.jpg', 'w/20.jpg']
+    content = own_layout(names, [[0, 0, 4, 4]] * 3)
+    if format_ == 'coco-vid':
+        source = write('walk.json', content)
+        assert run('--from', 'ytvis', source, '--to', 'coco-vid', out='coco.json')[0] == 0
+    else:
+        content['annotations'][0]['segmentations'] = [None] * 3
+        (tmp_path / 'coco.json').write_text(json.dumps(to_coco(content)))
+    images = json.loads((tmp_path / 'coco.json').read_text())['images']
+    assert [(image['frame_id'], image['frame_number']) for image in images] == [
+        (0, 10),
+        (1, 15),
+        (2, 20),
+    ]
+    back = ('--from', format_, tmp_path / 'coco.json', '--to', 'cvat-video')
+    assert run(*back, out='a.xml')[0] == 0
+    root = ElementTree.parse(tmp_path / 'a.xml').getroot()
+    assert [shape.get('frame') for shape in root.iter('box')] == ['10', '15', '20']
+
+
+@pytest.mark.parametrize('format_', ['mot', 'yolo-track'])
+def test_numbers_that_a_format_does_not_hold_are_told(run, write, tmp_path, format_):
+    for names, told in (
+        (['10.jpg', '15.jpg'], True),
+        (['10.jpg', '11.jpg'], True),
+        (['0.jpg', '2.jpg'], True),
+        (['0.jpg', '1.jpg'], False),
+        (['1.jpg', '2.jpg'], False),
+    ):
+        source = write('walk.json', own_layout(names, [[0, 0, 4, 4]] * 2))
+        code, out, _ = run('--from', 'ytvis', source, '--to', format_, '--overwrite', out='set')
+        assert code == 0
+        assert (f'1 x videos of which {format_} counts the frames' in out) == told
+
+
+def test_frames_for_cvat_that_no_step_describes(run, write, tmp_path):
+    """Frames 0, 4 and 10 of a file: CVAT shows those between them too."""
+    names = ['0.jpg', '4.jpg', '10.jpg']
+    source = write('walk.json', own_layout(names, [[0, 0, 4, 4], None, [2, 2, 4, 4]]))
+    assert run('--from', 'ytvis', source, '--to', 'cvat-video', out='a.xml')[0] == 0
+    root = ElementTree.parse(tmp_path / 'a.xml').getroot()
+    assert [root.findtext(f'meta/task/{name}') for name in TASK] == ['6', '0', '10', 'step=2']
+    found = [(shape.get('frame'), shape.get('outside')) for shape in root.iter('box')]
+    assert found == [('0', '0'), ('4', '1'), ('10', '0')]
+
+
+@pytest.mark.parametrize(
+    'names',
+    [
+        ['a.jpg', 'b.jpg'],
+        ['7.jpg', '3.jpg'],
+        ['0.jpg', f'{10**9}.jpg', f'{10**9 + 1}.jpg'],  # no task is so long
+    ],
+)
+def test_frames_without_numbers_are_counted_for_cvat(run, write, tmp_path, names):
+    source = write('walk.json', own_layout(names, [[0, 0, 4, 4]] * len(names)))
+    assert run('--from', 'ytvis', source, '--to', 'cvat-video', out='a.xml')[0] == 0
+    root = ElementTree.parse(tmp_path / 'a.xml').getroot()
+    assert [shape.get('frame') for shape in root.iter('box')] == [*map(str, range(len(names)))]
+    assert root.findtext('meta/task/start_frame') == '0'
+
+
+def test_names_that_begin_at_one_ask_for_the_first_frame_of_cvat(run, write, tmp_path):
+    source = write('walk.json', own_layout(['1.jpg', '3.jpg'], [[0, 0, 4, 4]] * 2))
+    export = ('--from', 'ytvis', source, '--to', 'cvat-video')
+    code, _, err = run(*export, out='a.xml')
+    assert code == 1 and 'say --first-frame 1' in err and '--count-frames' in err
+    for first, frames in ((1, ['0', '2']), (0, ['1', '3'])):
+        assert run(*export, '--first-frame', first, out='a.xml')[0] == 0
+        root = ElementTree.parse(tmp_path / 'a.xml').getroot()
+        assert [shape.get('frame') for shape in root.iter('box')] == frames
+        back = ('--from', 'cvat-video', tmp_path / 'a.xml', '--names', '{frame}.jpg')
+        assert run(*back, '--first-frame', first)[0] == 0
+        (video,) = json.loads((tmp_path / 'out.json').read_text())['videos']
+        assert video['file_names'] == ['1.jpg', '3.jpg']
 
 
 def test_files_of_a_folder_are_replaced_only_if_allowed(run, write, tmp_path):
@@ -84,7 +207,9 @@ def test_sizes_from_images(run, write, tmp_path):
     assert code == 1 and '000001.jpg not found; check --images' in err
     path = tmp_path / 'images' / 'walk' / 'img1' / '000001.jpg'
     path.parent.mkdir(parents=True)
-    Image.new('L', (33, 22)).save(path)
+    for number in (2, 3, 1):
+        path = path.with_name(f'{number:06d}.jpg')
+        Image.new('L', (33, 22)).save(path)
     assert run('--from', 'mot', source, '--images', tmp_path / 'images')[0] == 0
     (video,) = json.loads((tmp_path / 'out.json').read_text())['videos']
     assert (video['width'], video['height']) == (33, 22)
@@ -94,6 +219,20 @@ def test_sizes_from_images(run, write, tmp_path):
     assert run('--from', 'mot', source, '--images', tmp_path / 'images')[0] == 0
     (video,) = json.loads((tmp_path / 'out.json').read_text())['videos']
     assert (video['width'], video['height']) == (22, 33)
+
+
+def test_images_that_are_missing(run, write, tmp_path):
+    names = [f'walk/{number:05d}.jpg' for number in (0, 2, 4)]
+    source = write('walk.json', own_layout(names, [[0, 0, 4, 4]] * 3))
+    images = tmp_path / 'images'
+    (images / 'walk').mkdir(parents=True)
+    for name in names[:2]:
+        Image.new('L', (60, 40)).save(images / name)
+    code, _, err = run('--from', 'ytvis', source, '--images', images)
+    assert code == 1 and '1 of 3 images' in err and 'walk/00004.jpg' in err
+    assert not (tmp_path / 'out.json').exists()
+    Image.new('L', (60, 40)).save(images / names[2])
+    assert run('--from', 'ytvis', source, '--images', images)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -139,6 +278,7 @@ def test_source_is_not_replaced(run, write, tmp_path):
         ('--from', 'mot', 'a', '--size', 0, 5),
         ('--from', 'mot', 'a', '--fps', 'nan'),
         ('--from', 'masks', 'a', '--keep-masks', '--to', 'mot'),
+        ('--from', 'mot', 'a', '--count-frames'),
     ],
 )
 def test_wrong_command_lines(run, arguments):
