@@ -43,7 +43,7 @@ from mmboxvis.datasets.importers import (
     thin_to_rate,
     to_ytvis,
 )
-from mmboxvis.files import whole_file, whole_files
+from mmboxvis.files import ImageRoot, whole_file, whole_files
 
 FOR_ALL = frozenset({'size', 'images', 'movies', 'single', 'name_template', 'max_frames'})
 """Fields of ReadOptions that are used with every format."""
@@ -90,6 +90,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.frames and not args.video:
         parser.error('--frames needs the video files to take frames from; give them with --video')
+    if args.linked and not args.images:
+        parser.error('--linked names folders below --images; give that too')
     if args.count_frames and args.to != 'cvat-video':
         parser.error('--count-frames is for --to cvat-video')
     if args.keep_masks and args.to not in ('ytvis', 'vis-results'):
@@ -125,6 +127,13 @@ def add_frame_arguments(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         '--images', type=Path, help='root of all images, to read sizes from; none may be missing'
+    )
+    group.add_argument(
+        '--linked',
+        nargs='+',
+        default=(),
+        metavar='DIR',
+        help='folders below --images that may be links, such as OVIS/train',
     )
     group.add_argument(
         '--video',
@@ -185,7 +194,7 @@ def read_options(args: argparse.Namespace) -> ReadOptions:
         movies.append((name, Path(path)) if sign else (None, Path(text)))
     options = ReadOptions(
         size=None if args.size is None else (args.size[0], args.size[1]),
-        images=args.images,
+        images=None if args.images is None else ImageRoot(args.images, args.linked),
         movies=tuple(movies),
         single=len(args.source) == 1,
         name_template=args.names or (FRAME_NAME if args.frames else None),
@@ -225,8 +234,8 @@ def read_boxes(args: argparse.Namespace, options: ReadOptions) -> BoxSet:
         only = len(boxes.videos) == 1
         rates = [rate_of(v, options, args.video_step, only=only) for v in boxes.videos]
         boxes = thin_to_rate(boxes, args.fps, rates)
-    if args.images is not None and args.frames is None:  # frames may be written there
-        check_images(boxes, args.images)
+    if options.images is not None and args.frames is None:  # frames may be written there
+        check_images(boxes, options.images)
     if not any(video.tracks for video in boxes.videos):
         told = ''.join(f'; {count} x {what}' for what, count in boxes.notes.items())
         names = ', '.join(map(str, args.source))

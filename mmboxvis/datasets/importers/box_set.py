@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from statistics import fmean
 from typing import Any, Literal
 
+from mmboxvis.files import StrPath
 from mmboxvis.run_lengths import MAX_SIDE
 
 from .place import MAX_COUNT, MAX_NUMBER, Place
@@ -152,7 +153,7 @@ class ReadOptions:
     """
 
     size: tuple[int, int] | None = None
-    images: Path | None = None
+    images: StrPath | None = None
     movies: tuple[tuple[str | None, Path], ...] = ()
     single: bool = True
     name_template: str | None = None

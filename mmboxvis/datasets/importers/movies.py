@@ -135,7 +135,7 @@ def _with_size(video: Video, options: ReadOptions, *, only: bool) -> Video:
 
 def _image_size(options: ReadOptions, video: Video) -> tuple[int, int]:
     """Width and height of the first image of a video, below ``options.images``."""
-    path = Path(options.images or '') / video.file_names[0]
+    path = Path(path_below(options.images or '', video.file_names[0]))
     try:
         return image_size(path)
     except FileNotFoundError as error:

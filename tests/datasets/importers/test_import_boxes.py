@@ -235,6 +235,21 @@ def test_images_that_are_missing(run, write, tmp_path):
     assert run('--from', 'ytvis', source, '--images', images)[0] == 0
 
 
+@pytest.mark.parametrize('size', [(), ('--size', 60, 40)])
+def test_only_links_that_are_named_are_followed(run, write, tmp_path, size):
+    """Whether the image is opened, for the size, or only looked for."""
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'elsewhere').mkdir()
+    Image.new('L', (60, 40)).save(tmp_path / 'elsewhere' / '000001.jpg')
+    (tmp_path / 'images' / 'walk').symlink_to(tmp_path / 'elsewhere')
+    source = write('walk.txt', ROWS.splitlines()[0])
+    names = ('--names', '{video}/{frame:06d}.jpg')
+    arguments = ('--from', 'mot', source, *names, '--images', tmp_path / 'images', *size)
+    code, _, err = run(*arguments)
+    assert code == 1 and 'walk/000001.jpg goes through a link that leads out' in err
+    assert run(*arguments, '--linked', 'walk')[0] == 0
+
+
 @pytest.mark.parametrize(
     ('rows', 'arguments', 'message'),
     [
@@ -279,6 +294,7 @@ def test_source_is_not_replaced(run, write, tmp_path):
         ('--from', 'mot', 'a', '--fps', 'nan'),
         ('--from', 'masks', 'a', '--keep-masks', '--to', 'mot'),
         ('--from', 'mot', 'a', '--count-frames'),
+        ('--from', 'mot', 'a', '--linked', 'b'),
     ],
 )
 def test_wrong_command_lines(run, arguments):
