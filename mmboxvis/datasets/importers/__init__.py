@@ -51,8 +51,8 @@ class Reader:
 
 
 READERS: Mapping[str, Reader] = {
-    'cvat-video': Reader(cvat_video.read, frozenset({'first_frame'})),
-    'cvat-images': Reader(cvat_images.read, frozenset({'first_frame', 'identity'})),
+    'cvat-video': Reader(cvat_video.read, frozenset({'first_frame', 'keep_masks'})),
+    'cvat-images': Reader(cvat_images.read, frozenset({'first_frame', 'identity', 'keep_masks'})),
     'mot': Reader(mot.read, frozenset({'first_frame', 'origin', 'label', 'labels'})),
     'kitti': Reader(kitti.read, frozenset({'first_frame'})),
     'coco-vid': Reader(coco_vid.read, frozenset({'keep_masks'})),
@@ -63,7 +63,7 @@ READERS: Mapping[str, Reader] = {
     'bdd-mot': Reader(bdd_mot.read),
     'labelme': Reader(labelme.read, frozenset({'first_frame', 'identity'})),
     'masks': Reader(masks.read, frozenset({'first_frame', 'label', 'labels', 'keep_masks'})),
-    'ytvis': Reader(ytvis.read, frozenset({'first_frame'})),
+    'ytvis': Reader(ytvis.read, frozenset({'first_frame', 'keep_masks'})),
 }
 """Formats that can be read, by the name the command line knows them by."""
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Literal, cast
+from typing import Any, Literal, cast
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -22,6 +22,7 @@ from .box_set import (
     occlusion_level,
 )
 from .place import MAX_COUNT, Place
+from .rle import empty_mask, encode, read_mask
 
 Kind = Literal['box', 'ellipse', 'cuboid', 'polygon', 'mask']
 
@@ -29,6 +30,9 @@ SHAPES = frozenset(
     {'box', 'ellipse', 'cuboid', 'polygon', 'mask', 'polyline', 'points', 'skeleton'}
 )
 """All that CVAT calls a shape. The last three do not bound an object and give no box."""
+
+MASKS = frozenset({'mask', 'polygon'})
+"""Shapes that tell the pixels of an object."""
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     'box': ('xtl', 'ytl', 'xbr', 'ybr'),
@@ -90,7 +94,8 @@ class Outline:
     """A shape that bounds an object.
 
     Attributes:
-        kind: what the numbers are; a mask is kept as the box around it.
+        kind: what the numbers are; a mask is kept as the box around it, see
+            :func:`element_mask` for its pixels.
         numbers: coordinates in pixels, in the order of the xml.
         rotation: of a box or an ellipse about its centre, in degrees clockwise.
     """
@@ -187,6 +192,55 @@ def read_outline(element: Element, place: Place) -> Outline | None:
     return None
 
 
+def frame_size(size: tuple[int | None, int | None], place: Place) -> tuple[int, int]:
+    """Height and width of a frame, which masks need.
+
+    Raises:
+        AnnotationError: if they are not known, or too large for a mask.
+    """
+    width, height = size
+    if width is None or height is None:
+        place.fail('the size of the frames is not known, which masks need; give it with --size')
+    if width * height > MAX_PIXELS:
+        place.fail(f'a frame of {width} x {height} pixels')
+    return height, width
+
+
+def element_mask(element: Element, size: tuple[int, int], place: Place) -> dict[str, Any]:
+    """Run-lengths of the mask of a shape element, in a frame of height and width.
+
+    Of a ``mask`` they are exact, but for what lies outside of the frame. A polygon is filled. Other
+    shapes are boxes for which there is no mask: theirs has no pixel.
+
+    Raises:
+        AnnotationError: if the shape is broken.
+    """
+    if element.tag == 'mask':
+        return _place_window(_read_window(element, place), size)
+    outline = read_outline(element, place)
+    return empty_mask(size) if outline is None else outline_mask(outline, size, place)
+
+
+def outline_mask(outline: Outline, size: tuple[int, int], place: Place) -> dict[str, Any]:
+    """Run-lengths of a filled polygon; without a pixel for other outlines."""
+    if outline.kind != 'polygon':
+        return empty_mask(size)
+    return read_mask([list(outline.numbers)], size, place)
+
+
+def _place_window(window: _Window, size: tuple[int, int]) -> dict[str, Any]:
+    values = np.arange(len(window.runs), dtype=np.uint8) % 2
+    cut = np.repeat(values, window.runs).reshape(window.height, window.width)
+    mask = np.zeros(size, np.uint8)
+    # the part of the window that is in the frame, counted from either corner
+    top, left = max(window.top, 0), max(window.left, 0)
+    inside = cut[top - window.top :, left - window.left :][
+        : max(size[0] - top, 0), : max(size[1] - left, 0)
+    ]
+    mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return encode(mask)
+
+
 def read_points(text: str | None, place: Place) -> tuple[float, ...]:
     """Coordinates of ``x,y;x,y``, one after another."""
     if not text:
@@ -197,8 +251,26 @@ def read_points(text: str | None, place: Place) -> tuple[float, ...]:
     return tuple(place.number(value, 'coordinate') for pair in pairs for value in pair)
 
 
-def _around_mask(element: Element, place: Place) -> tuple[float, ...]:
-    """Edges around the foreground of a mask: runs, background first, row by row in a window."""
+@dataclass(frozen=True)
+class _Window:
+    """A mask as CVAT writes it: runs, background first, row by row in a window.
+
+    Attributes:
+        left: of the window in the frame; it may lie outside.
+        top: likewise.
+        width: in pixels.
+        height: likewise.
+        runs: their lengths.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+    runs: tuple[int, ...]
+
+
+def _read_window(element: Element, place: Place) -> _Window:
     left, top = (place.whole(element.get(name), name, -MAX_SIDE) for name in ('left', 'top'))
     width, height = (
         place.whole(element.get(name), name, 1, MAX_SIDE) for name in ('width', 'height')
@@ -209,9 +281,16 @@ def _around_mask(element: Element, place: Place) -> tuple[float, ...]:
         place.whole(run, 'run length', 0, MAX_COUNT)
         for run in (element.get('rle') or '').split(',')
     ]
-    ends = list(accumulate(runs))
-    if ends[-1] != width * height:
-        place.fail(f'runs cover {ends[-1]} pixels of a mask of {width} x {height}')
+    if sum(runs) != width * height:
+        place.fail(f'runs cover {sum(runs)} pixels of a mask of {width} x {height}')
+    return _Window(left, top, width, height, tuple(runs))
+
+
+def _around_mask(element: Element, place: Place) -> tuple[float, ...]:
+    """Edges around the foreground of a mask."""
+    window = _read_window(element, place)
+    left, top, width = window.left, window.top, window.width
+    ends = list(accumulate(window.runs))
     # first and last pixel of each run of foreground
     seen = [(a, b - 1) for a, b in zip(ends[::2], ends[1::2]) if b > a]
     if not seen:

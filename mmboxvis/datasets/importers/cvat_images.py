@@ -9,7 +9,15 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from .box_set import BoxSet, Collector, ReadOptions
-from .cvat import SHAPES, read_labels, read_occlusion, read_outline
+from .cvat import (
+    MASKS,
+    SHAPES,
+    element_mask,
+    frame_size,
+    read_labels,
+    read_occlusion,
+    read_outline,
+)
 from .identity import Image, Shape, add_images, class_names
 from .place import Place, read_xml, source_files
 
@@ -29,7 +37,8 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     Images of one folder, task and subset of a file are the frames of a video, in the order of
     their ids. A video is called like the folder of its images, else like its task if the file has
     several, else like the file. Videos that would be called alike get the names of all three. Which
-    shapes are one object is told by ``options.identity``.
+    shapes are one object is told by ``options.identity``. Masks and polygons are kept with
+    ``keep_masks``.
 
     Raises:
         AnnotationError: if a file is broken, or shapes have no identity.
@@ -98,22 +107,24 @@ def _read_image(
         name = place.relative_path(f'{subset}/{name}', 'subset')
     folder = str(PurePosixPath(name).parent)
     key = _Key(place.path, element.get('task_id') or '', '' if folder == '.' else folder)
-    image = Image(
-        place=place,
-        file_name=name,
-        size=(
-            place.whole(element.get('width'), 'width', 1),
-            place.whole(element.get('height'), 'height', 1),
-        ),
-        shapes=_read_shapes(element, options, collector, place),
+    size = (
+        place.whole(element.get('width'), 'width', 1),
+        place.whole(element.get('height'), 'height', 1),
     )
+    shapes = _read_shapes(element, size, options, collector, place)
+    image = Image(place=place, file_name=name, size=size, shapes=shapes)
     return key, place.whole(element.get('id'), 'id'), image
 
 
 def _read_shapes(
-    element: Element, options: ReadOptions, collector: Collector, place: Place
+    element: Element,
+    size: tuple[int, int],
+    options: ReadOptions,
+    collector: Collector,
+    place: Place,
 ) -> tuple[Shape, ...]:
     shapes = []
+    whole = frame_size(size, place) if options.keep_masks else None
     kind, _, attribute = options.identity.partition(':')
     for index, child in enumerate(element):
         spot = place.at(f'shape {index} ({child.tag})')
@@ -135,5 +146,11 @@ def _read_shapes(
             if kind == 'attribute':
                 values = {a.get('name'): (a.text or '').strip() for a in child.iter('attribute')}
                 group = values.get(attribute) or None
-            shapes.append(Shape(label, outline.box(), group, spot, read_occlusion(child, spot)))
+            occlusion = read_occlusion(child, spot)
+            mask = None
+            if whole is not None:
+                mask = element_mask(child, whole, spot)
+                if child.tag not in MASKS:
+                    collector.note(f'shapes of kind {child.tag} given a mask without a pixel')
+            shapes.append(Shape(label, outline.box(), group, spot, occlusion, mask))
     return tuple(shapes)

@@ -6,14 +6,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from .box_set import BoxSet, Collector, OcclusionLevel, ReadOptions, Track, Video, VideoDraft
 from .cvat import (
+    MASKS,
     SHAPES,
     Outline,
     TaskFrames,
     between,
+    element_mask,
+    frame_size,
+    outline_mask,
     read_flag,
     read_labels,
     read_occlusion,
@@ -43,12 +48,13 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Key:
-    """A shape of a track, at a position in the cut."""
+    """A shape of a track, at a position in the cut; with its mask, if masks are kept."""
 
     position: int
     outline: Outline
     outside: bool
     occlusion: OcclusionLevel | None
+    mask: dict[str, Any] | None
 
 
 def read(source: Path, options: ReadOptions) -> BoxSet:
@@ -56,7 +62,8 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
 
     Boxes between key frames are filled in as CVAT does, and none where an object is outside. A
     shape that is not ended is carried to the end of the task. Frames have CVAT's numbers, those of
-    the pictures of a video file from 0; ``first_frame`` is added to them.
+    the pictures of a video file from 0; ``first_frame`` is added to them. Masks and polygons are
+    kept with ``keep_masks``.
 
     Raises:
         AnnotationError: if a file is broken.
@@ -161,6 +168,8 @@ def _read_track(
     label = place.text(element.get('label'), 'label')
     key = place.text(element.get('id'), 'id')
     keys: dict[int, _Key] = {}
+    keep = collector.options.keep_masks
+    size = frame_size((draft.video.width, draft.video.height), place) if keep else None
     for shape in element:
         if shape.tag not in SHAPES:
             place.fail(f'unknown shape {shape.tag!r}, expected one of {sorted(SHAPES)}')
@@ -180,7 +189,12 @@ def _read_track(
         if position in keys:
             spot.fail('the track has two shapes in this frame')
         outside = bool(read_flag(shape, 'outside', spot))
-        keys[position] = _Key(position, outline, outside, read_occlusion(shape, spot))
+        mask = None
+        if size is not None and not outside:
+            mask = element_mask(shape, size, spot)
+            if shape.tag not in MASKS:
+                collector.note(f'shapes of kind {shape.tag} given a mask without a pixel')
+        keys[position] = _Key(position, outline, outside, read_occlusion(shape, spot), mask)
     if not keys:
         collector.note('tracks without shapes left out')
         return
@@ -197,13 +211,16 @@ def _fill(
     stop = len(draft) if following is None else following.position
     if current.outline.kind == 'mask':  # there is no rule to fill in masks
         stop = current.position + 1
-    box = current.outline.box()
+    box, mask = current.outline.box(), current.mask
     moves = following is not None and following.outline != current.outline
     for position in range(current.position, stop):
         if moves and following is not None and position > current.position:
             weight = (position - current.position) / (following.position - current.position)
-            box = between(current.outline, following.outline, weight).box()
-        draft.add(key, label, position, box, place, occlusion=current.occlusion)
+            outline = between(current.outline, following.outline, weight)
+            box = outline.box()
+            if mask is not None:
+                mask = outline_mask(outline, (mask['size'][0], mask['size'][1]), place)
+        draft.add(key, label, position, box, place, occlusion=current.occlusion, mask=mask)
 
 
 def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:

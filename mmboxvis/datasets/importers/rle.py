@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as mask_utils
 
 from mmboxvis.run_lengths import MAX_PIXELS, MAX_SIDE, checked_polygon, run_totals
@@ -86,6 +87,17 @@ def _polygon(points: object, place: Place) -> list[float]:
 
 def _as_text(mask: dict[str, Any]) -> dict[str, Any]:
     return dict(size=list(mask['size']), counts=mask['counts'].decode('ascii'))
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """Run-lengths of a (H, W) mask of zeros and ones."""
+    return _as_text(mask_utils.encode(np.asfortranarray(mask, np.uint8)))
+
+
+def empty_mask(size: tuple[int, int]) -> dict[str, Any]:
+    """Run-lengths of a mask of height and width without a pixel in it."""
+    runs = dict(size=list(size), counts=[size[0] * size[1]])
+    return _as_text(mask_utils.frPyObjects(runs, *size))
 
 
 def join_masks(masks: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from ..categories import match_categories
 from ..video_json import VideoInstances, VideoJsonReader
 from .box_set import VISIBILITY, Box, BoxSet, Collector, ReadOptions, Track, Video
 from .place import Place, read_json, shown
+from .rle import read_mask
 
 MAX_ENTRIES = 50_000_000
 """Entries of all tracks together, one a frame and object: some 0.5 GB of json."""
@@ -31,6 +32,8 @@ class _UnclippedReader(VideoJsonReader):
 
 def read(source: Path, options: ReadOptions) -> BoxSet:
     """Reads a json in YouTube-VIS layout; crowd annotations are left out.
+
+    Masks are read with ``keep_masks``; a frame with a box may have none.
 
     Raises:
         AnnotationError: if it is broken.
@@ -70,7 +73,8 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
         boxes = annotation['bboxes']
         levels = annotation.get('occlusion') or [None] * len(boxes)
         spot.items(levels, 'occlusion', len(boxes))
-        for frame, (box, level) in enumerate(zip(boxes, levels, strict=True)):
+        masks = _masks(annotation, draft.video, spot) if options.keep_masks else [None] * len(boxes)
+        for frame, (box, level, mask) in enumerate(zip(boxes, levels, masks, strict=True)):
             if level not in tuple(VISIBILITY):  # a list cannot be looked up in a dict
                 spot.fail(f'frame {frame}: unknown occlusion {shown(level)}')
             if box is not None:
@@ -81,8 +85,27 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
                     tuple(box),
                     spot.at(f'frame {frame}'),
                     occlusion=level,
+                    mask=mask,
                 )
+            elif mask is not None:
+                collector.note('masks without a box left out')
     return collector.finish(tuple(names.values()))
+
+
+def _masks(annotation: dict[str, Any], video: Video, place: Place) -> list[dict[str, Any] | None]:
+    """Checked run-lengths of each frame of an annotation."""
+    masks = annotation.get('segmentations')
+    if masks is None:
+        place.fail('has no segmentations; read without --keep-masks to have the boxes alone')
+    width, height = video.width, video.height
+    if width is None or height is None:
+        place.fail('the size of the frames is not known; give it with --size')
+    return [
+        None
+        if mask is None
+        else read_mask(mask, (height, width), place.at(f'frame {frame}, segmentations'))
+        for frame, mask in enumerate(place.items(masks, 'segmentations', len(video.file_names)))
+    ]
 
 
 def to_ytvis(boxes: BoxSet, *, keep_masks: bool = False) -> dict[str, Any]:
