@@ -404,6 +404,24 @@ def test_boxes_that_training_counts_are_those_located(tiny_json, write_json):
     assert f'{counts[2]} boxes have no area' in message
 
 
+def test_boxes_of_a_frame_whose_size_is_not_known(tiny_json, write_json):
+    """Its left and upper edge are known, the others are not."""
+    for video in tiny_json['videos']:
+        video.pop('width'), video.pop('height')
+    track = tiny_json['annotations'][0]
+    boxes = [[-4, 3, 20, 20], [9000, 3, 5, 5], [-9, 3, 5, 5]]
+    track['bboxes'] = boxes + [None] * (len(track['bboxes']) - len(boxes))
+    found = [
+        (p.frame, p.what)
+        for p in check_dataset(write_json(tiny_json)).warnings
+        if p.field == 'bboxes' and p.annotation == track['id']
+    ]
+    assert found == [
+        (0, 'the box [-4, 3, 20, 20] leaves the frame and is clipped to it'),
+        (2, 'the box [-9, 3, 5, 5] lies outside the frame: read as absent'),
+    ]
+
+
 def test_boxes_without_area(tiny_json, write_json):
     box([9, 9, 0, 4])(tiny_json)
     path = write_json(tiny_json)
@@ -490,6 +508,21 @@ def test_frames(tiny_json, write_json, tiny_images, tmp_path):
     assert seen[-1] == (6, 6)
     decoded = check_frames(path, tmp_path, decode=True)
     assert {(p.video, p.frame) for p in decoded} >= {(1, 1), (1, 3), (2, 0)}
+
+
+def test_a_wrong_folder_is_one_problem_a_video(tiny_json, write_json, tiny_images, tmp_path):
+    path = write_json(tiny_json)
+    lengths = {video['id']: len(video['file_names']) for video in tiny_json['videos']}
+    (tmp_path / 'walk').mkdir()
+    walk, *others = check_frames(path, tmp_path)
+    assert [(p.video, p.frame, p.what.split(',')[0]) for p in (walk,)] == [
+        (1, None, f'none of its {lengths[1]} images is there')
+    ]
+    assert {p.video for p in others} == set(lengths) - {1}
+    # a single one that is there, though broken, tells that the folder is right
+    (tmp_path / 'walk' / '3.png').write_text('no image')
+    found = [p for p in check_frames(path, tmp_path) if p.video == 1]
+    assert [p.frame for p in found] == list(range(lengths[1]))
 
 
 def test_turned_by_exif(tmp_path):

@@ -236,11 +236,19 @@ def read_boxes(args: argparse.Namespace, options: ReadOptions) -> BoxSet:
         boxes = thin_to_rate(boxes, args.fps, rates)
     if options.images is not None and args.frames is None:  # frames may be written there
         check_images(boxes, options.images)
+    boxes = note_unknown_sizes(boxes)
     if not any(video.tracks for video in boxes.videos):
         told = ''.join(f'; {count} x {what}' for what, count in boxes.notes.items())
         names = ', '.join(map(str, args.source))
         raise ValueError(f'{names}: no box of an object that can be followed{told}')
     return boxes
+
+
+def note_unknown_sizes(boxes: BoxSet) -> BoxSet:
+    """The set, with a note if the size of videos is not known."""
+    count = sum(video.width is None or video.height is None for video in boxes.videos)
+    what = 'videos whose size is not known; --size, --images or --video tells it'
+    return replace(boxes, notes={**boxes.notes, what: count}) if count else boxes
 
 
 def rate_of(video: Video, options: ReadOptions, step: int, *, only: bool) -> float:

@@ -18,7 +18,8 @@ from .masks import MaskChecker
 from .probing import bad_ones, why_refused
 from .problems import Level
 
-# stands for the sides of a frame where the file does not tell them
+# stands for the sides of a frame where the file does not tell them; no coordinate is as large, so
+# that the right and the lower edge are not checked then
 _UNKNOWN_SIDE = 1 << 30
 
 
@@ -231,14 +232,16 @@ class AnnotationChecker:
         for index in np.flatnonzero(empty | cut | ~inside).tolist():
             annotation, frame, box = annotations[owners[index]], frames[index], boxes[index]
             width, height = (int(side) for side in sizes[index])
+            # of a frame without a size, the left and the upper edge are known
+            size = '' if _UNKNOWN_SIDE in (width, height) else f'{width}x{height} '
             if empty[index]:
                 what = f'the box {box} has no area; write null where the instance is not seen'
                 level: Level = 'error' if self.empty_boxes == 'error' else 'warning'
             elif not inside[index]:
-                what = f'the box {box} lies outside the {width}x{height} frame: read as absent'
+                what = f'the box {box} lies outside the {size}frame: read as absent'
                 level = 'warning'
             else:
-                what = f'the box {box} leaves the {width}x{height} frame and is clipped to it'
+                what = f'the box {box} leaves the {size}frame and is clipped to it'
                 level = 'warning'
             self._note_box(level, what, annotation, frame)
 

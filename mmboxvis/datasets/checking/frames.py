@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,8 @@ def check_frames(
 ) -> list[Problem]:
     """Looks that every frame's file is there, opens, and has the size that the file tells.
 
+    Where all frames of a video are missing, that is one problem.
+
     Args:
         path: annotation file in either layout.
         img_root: folder that ``file_names`` are relative to.
@@ -49,7 +54,7 @@ def check_frames(
         for video in quiet.videos.values()
         for frame, name in enumerate(video['file_names'])
     ]
-    found = []
+    found: list[tuple[Problem, Path | None]] = []
     with ThreadPoolExecutor(max(1, num_workers)) as pool:
         look = partial(_frame_problem, img_root=img_root, decode=decode)
         results = pool.map(look, jobs, chunksize=64)
@@ -58,30 +63,50 @@ def check_frames(
                 found.append(problem)
             if on_frame is not None:
                 on_frame(done, len(jobs))
-    return found
+    return list(_summed_up(found, Counter(video['id'] for video, _, _ in jobs)))
+
+
+def _summed_up(
+    found: Iterable[tuple[Problem, Path | None]], lengths: Mapping[Any, int]
+) -> Iterator[Problem]:
+    """The problems, with one for all frames of a video that has none.
+
+    Args:
+        found: problems in the order of the frames, and the path of a frame that is missing.
+        lengths: number of frames by the id of the video.
+    """
+    for video, group in groupby(found, key=lambda item: item[0].video):
+        problems = list(group)
+        path = problems[0][1]
+        gone = sum(missing is not None for _, missing in problems)
+        if path is None or gone == 1 or gone < lengths[video]:
+            yield from (problem for problem, _ in problems)
+        else:
+            what = f'none of its {gone} images is there, such as {path}; check the image folder'
+            yield replace(problems[0][0], what=what, frame=None)
 
 
 def _frame_problem(
     job: tuple[dict[str, Any], int, str], *, img_root: StrPath, decode: bool
-) -> Problem | None:
+) -> tuple[Problem, Path | None] | None:
+    """What is wrong with a frame, and its path if it is missing."""
     video, frame, name = job
     where = dict(video=video['id'], name=video['name'], frame=frame, field='file_names')
     try:
         path = Path(path_below(img_root, name))
     except OutsideError as error:
-        return Problem('error', str(error), **where)
+        return Problem('error', str(error), **where), None
     if not path.is_file():
-        return Problem('error', f'{path} not found; check the image folder', **where)
+        return Problem('error', f'{path} not found; check the image folder', **where), path
     try:
         size = read_frame(path).shape[1::-1] if decode else image_size(path)
     except (FrameError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return Problem('error', f'{path} cannot be read: {error}', **where)
+        return Problem('error', f'{path} cannot be read: {error}', **where), None
     expected = (video['width'], video['height'])
     if None not in expected and tuple(size) != expected:
-        return Problem(
-            'error',
+        what = (
             f'{path} is {size[1]}x{size[0]}, but the file says {expected[1]}x{expected[0]} '
-            '(height x width); an EXIF orientation in the image swaps them',
-            **where,
+            '(height x width); an EXIF orientation in the image swaps them'
         )
+        return Problem('error', what, **where), None
     return None

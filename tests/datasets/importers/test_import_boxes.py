@@ -49,6 +49,13 @@ def test_import(run, write, tmp_path):
     assert (content['videos'][0]['width'], content['videos'][0]['height']) == (60, 40)
 
 
+def test_unknown_sizes_are_told(run, write):
+    source = write('walk.txt', ROWS)
+    told = '1 x videos whose size is not known; --size, --images or --video tells it'
+    assert told in run('--from', 'mot', source)[1]
+    assert told not in run('--from', 'mot', source, '--size', 60, 40)[1]
+
+
 def test_class_map_every_and_several_sources(run, write, tmp_path):
     sources = [write(f'{name}.txt', ROWS) for name in 'ab']
     classes = write('map.yml', 'car: vehicle\npedestrian: null\n')
