@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from .json_stream import (
 from .video_json import VideoJsonReader
 
 Origin = Literal['ytvis21', 'ovis', 'coco', 'bvisd']
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 #: Seconds for one box and for one polygon (paper Sec. 3.3).
 BOX_SECONDS, MASK_SECONDS = Fraction(7), Fraction('79.2')
@@ -180,7 +181,11 @@ def dataset_statistics(
     origin = origin or find_origin(categories.values(), file.layout)
     to_class = _bvisd_labels(categories, origin, str(path))
     if as_bvisd and origin is None:
-        raise ValueError(f'{path}: its categories are of no known data set; name it as origin')
+        raise ValueError(
+            f'{path}: its categories are not all of one data set that BVISD is made of; say with '
+            f'--origin whose classes to count them as, of {", ".join(ORIGINS)}; those that it '
+            'has not are left out'
+        )
     classes = BVISD_CLASSES if as_bvisd else tuple(categories.values())
     numbers = {key: number for number, key in enumerate(categories)}
     label_of = {key: to_class.get(key) if as_bvisd else numbers[key] for key in categories}

@@ -157,7 +157,7 @@ def test_as_bvisd(write_json):
 
 def test_as_bvisd_needs_a_known_set(tiny_json, write_json):
     tiny_json['categories'][0]['name'] = 'spaceship'
-    with pytest.raises(ValueError, match='no known data set'):
+    with pytest.raises(ValueError, match='say with --origin whose classes'):
         dataset_statistics(write_json(tiny_json), as_bvisd=True)
 
 
@@ -246,6 +246,26 @@ def test_twins(seed, size):
 
 
 # ------------------------------------------------------------------ the tool
+
+
+def test_tool_is_told_the_origin(tmp_path, capsys):
+    path = tmp_path / 'own.json'
+    content = coco(['truck', 'fork'])
+    for category in content['categories']:
+        if category['name'] == 'fork':
+            category['name'] = 'spaceship'
+    path.write_text(json.dumps(content))
+    arguments = [str(path), '--bvisd', '--out', str(tmp_path / 'out')]
+    assert tool().main(arguments) == 1
+    assert 'of ytvis21, ovis, coco, bvisd; those that it has not are left out' in ' '.join(
+        capsys.readouterr().err.split()
+    )
+    assert tool().main([*arguments, '--origin', 'coco']) == 0
+    content = json.loads((tmp_path / 'out' / 'statistics.json').read_text())
+    counts = {name: n for name, n in content['objects_per_class']['own'].items() if n}
+    assert counts == dict(vehicle=1)
+    with pytest.raises(SystemExit):
+        tool().parse_args([str(path), '--origin', 'coco', 'ovis'])
 
 
 def test_tool(tiny_json, write_json, tmp_path, capsys):

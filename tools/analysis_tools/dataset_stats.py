@@ -26,6 +26,7 @@ from mmboxvis.datasets.dataset_stats import (
     BINS,
     BOX_SECONDS,
     MASK_SECONDS,
+    ORIGINS,
     SetStatistics,
     annotation_days,
     category_table,
@@ -49,6 +50,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action='store_true',
         help='count only what BVISD takes, under its classes, and only images that have some',
     )
+    parser.add_argument(
+        '--origin',
+        nargs='+',
+        choices=('auto', *ORIGINS),
+        metavar='SET',
+        help=f'data sets that the categories are of, one a file: {", ".join(ORIGINS)}; auto: found '
+        'by their names (auto)',
+    )
     parser.add_argument('--per-class', action='store_true', help='print objects per class, too')
     parser.add_argument(
         '--out',
@@ -58,6 +67,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.names is not None and len(args.names) != len(args.ann_files):
         parser.error(f'{len(args.names)} names for {len(args.ann_files)} files')
+    args.origin = args.origin or ['auto'] * len(args.ann_files)
+    if len(args.origin) != len(args.ann_files):
+        parser.error(f'--origin: {len(args.origin)} sets for {len(args.ann_files)} files')
     names = args.names or [Path(path).stem for path in args.ann_files]
     if len(set(names)) != len(names) or args.total in names:
         parser.error('two sets have the same name; tell them apart with --names')
@@ -133,9 +145,15 @@ def main(argv: list[str] | None = None) -> int:
     sets = []
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            for path, name in zip(args.ann_files, args.names, strict=True):
-                bar = _bar(progress, name, path)
-                sets.append(dataset_statistics(path, name=name, as_bvisd=args.bvisd, on_bytes=bar))
+            for path, name, origin in zip(args.ann_files, args.names, args.origin, strict=True):
+                one = dataset_statistics(
+                    path,
+                    name=name,
+                    origin=None if origin == 'auto' else origin,
+                    as_bvisd=args.bvisd,
+                    on_bytes=_bar(progress, name, path),
+                )
+                sets.append(one)
         print_tables(sets, args.total, args.per_class)
         if args.out is not None:
             write_files(sets, args.total, Path(args.out))
