@@ -24,7 +24,7 @@ from mmengine.runner import Runner
 
 from mmboxvis.datasets.video_frames import FrameError
 from mmboxvis.datasets.video_json import AnnotationError
-from mmboxvis.engine import NonFiniteError
+from mmboxvis.engine import NonFiniteError, NumClassesError, NumClassesHook
 from mmboxvis.engine.checkpoint_files import CheckpointError, local_checkpoint
 from mmboxvis.files import OutsideError, whole_file
 from mmboxvis.registry import RUNNERS
@@ -199,13 +199,16 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner that the config describes, in its processes if there are several.
 
     A config that names none gets a ``ResumableRunner``: mmengine's own would run code that hides
-    in the file of ``load_from``.
+    in the file of ``load_from``. Every runner compares the classes of data and model.
     """
     join_cpu_processes(cfg)
     if 'runner_type' not in cfg:
         cfg = cfg.copy()
         cfg.runner_type = 'ResumableRunner'
-    return RUNNERS.build(cfg)
+    runner = RUNNERS.build(cfg)
+    if not any(isinstance(hook, NumClassesHook) for hook in runner.hooks):
+        runner.register_hook(NumClassesHook())
+    return runner
 
 
 def leave_processes() -> None:
@@ -253,7 +256,14 @@ def schedule_options(cfg: Config, max_iters: int) -> dict[str, Any]:
 
 # ------------------------------------------------------------------ what goes wrong
 
-INPUT_ERRORS = (AnnotationError, CheckpointError, FrameError, NonFiniteError, OutsideError)
+INPUT_ERRORS = (
+    AnnotationError,
+    CheckpointError,
+    FrameError,
+    NonFiniteError,
+    NumClassesError,
+    OutsideError,
+)
 """What is raised because of a file, and says all there is to say."""
 
 

@@ -28,6 +28,14 @@ def _names(video_ids: Sequence[int], truth: GroundTruth, limit: int = 10) -> str
     return ', '.join(shown) + (', ...' if len(video_ids) > limit else '')
 
 
+def _for_all_labels(
+    category_ids: CategoryIds, predictions: Sequence[VideoPrediction], other: int
+) -> CategoryIds:
+    """With the id ``other`` for the labels beyond them."""
+    num_labels = 1 + max((int(label) for p in predictions for label in p.labels), default=-1)
+    return [*category_ids, *[other] * (num_labels - len(category_ids))]
+
+
 @METRICS.register_module()
 class VISMetric(BaseMetric):
     """Average precision and recall of tracks, as the YouTube-VIS and OVIS benchmarks define them.
@@ -53,7 +61,8 @@ class VISMetric(BaseMetric):
         outfile_prefix: where to write ``<prefix>.json`` and ``<prefix>.zip``; ``None`` writes
             nothing.
         iou_type: 'segm', 'box' or 'auto': masks where the annotations have some.
-        class_agnostic: score all categories as one. Files that are written keep them.
+        class_agnostic: score all categories as one. Files that are written keep them; labels
+            beyond them, of a model of other classes, are written as the category of the least id.
         videos: names of the only videos of the file to score, such as those left out of training.
         per_class: whether the log lists the classes.
         category_ids: for each label the category id, a list of ids (the track counts for each),
@@ -158,6 +167,17 @@ class VISMetric(BaseMetric):
                     'the data set; give both the same annotation file'
                 )
 
+    def fits_labels(self, num_labels: int, classes: Sequence[str]) -> bool:
+        """Whether each label of a model stands for a category.
+
+        Args:
+            num_labels: how many labels the model has.
+            classes: of the data set.
+        """
+        if self.class_agnostic:
+            return True
+        return len(classes if self.category_ids is None else self.category_ids) == num_labels
+
     def _read_truth(self) -> GroundTruth:
         try:
             truth = read_ground_truth(self.ann_file)
@@ -225,10 +245,11 @@ class VISMetric(BaseMetric):
         predictions: dict[int, VideoPrediction] = {}
         for prediction in results:
             predictions.setdefault(prediction.video_id, prediction)
-        entries = to_results(
-            (predictions[video_id] for video_id in truth.videos if video_id in predictions),
-            self._category_ids,
-        )
+        known = [predictions[video_id] for video_id in truth.videos if video_id in predictions]
+        category_ids = self._category_ids
+        if self.class_agnostic:
+            category_ids = _for_all_labels(category_ids, known, min(truth.categories, default=1))
+        entries = to_results(known, category_ids)
         if self.outfile_prefix:
             paths = write_submission(entries, self.outfile_prefix, truth)
             print_log(f'Wrote {paths[0]} and {paths[1]}', logger='current')

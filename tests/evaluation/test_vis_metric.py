@@ -295,6 +295,28 @@ def test_videos_of_the_data_set_are_those_of_the_file(ann_file: str) -> None:
     make_metric(ann_file, allow_missing=True).require_videos([video(1)])
 
 
+def test_which_labels_fit(ann_file: str) -> None:
+    metric = make_metric(ann_file)
+    assert metric.fits_labels(2, CLASSES)
+    assert not metric.fits_labels(1, CLASSES) and not metric.fits_labels(3, CLASSES)
+    mapped = make_metric(ann_file, category_ids=[1, [1, 2], []])
+    assert mapped.fits_labels(3, CLASSES) and not mapped.fits_labels(2, CLASSES)
+    assert make_metric(ann_file, class_agnostic=True).fits_labels(7, CLASSES)
+
+
+def test_a_model_of_other_classes_is_scored_without_them(ann_file: str, tmp_path: Path) -> None:
+    prefix = str(tmp_path / 'run')
+    metric = make_metric(ann_file, class_agnostic=True, outfile_prefix=prefix)
+    metric.process({}, [as_sample(predict(i, labels=(5,))) for i in (1, 2)])
+    assert metric.evaluate(2)['AP'] == 1.0
+    written = json.loads((tmp_path / 'run.json').read_text())
+    assert [entry['category_id'] for entry in written] == [1, 1]
+    strict = make_metric(ann_file)
+    strict.process({}, [as_sample(predict(i, labels=(5,))) for i in (1, 2)])
+    with pytest.raises(ValueError, match='label 5 of a prediction is out of range'):
+        strict.evaluate(2)
+
+
 def test_scores_and_files_together(ann_file: str, tmp_path: Path) -> None:
     metric = make_metric(ann_file, outfile_prefix=str(tmp_path / 'run'))
     metric.process({}, [as_sample(predict(i)) for i in (1, 2)])

@@ -2,6 +2,7 @@
 
 from .ema_teacher_hook import EMATeacherHook
 from .non_finite_hook import NonFiniteError, NonFiniteHook
+from .num_classes_hook import NumClassesError, NumClassesHook
 from .step_seed_hook import StepSeedHook
 from .stop_on_signal_hook import RESUME_LATER, StopOnSignalHook
 from .whole_checkpoint_hook import WholeCheckpointHook
@@ -11,6 +12,8 @@ __all__ = [
     'EMATeacherHook',
     'NonFiniteError',
     'NonFiniteHook',
+    'NumClassesError',
+    'NumClassesHook',
     'StepSeedHook',
     'StopOnSignalHook',
     'WholeCheckpointHook',
