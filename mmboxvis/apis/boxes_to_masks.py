@@ -130,7 +130,7 @@ class BoxesToMasks:
         Raises:
             AnnotationError: if it is broken, or a frame is missing or outside ``image_root``.
             FileNotFoundError: if it is missing.
-            ValueError: if a category is none of the network's classes.
+            ValueError: if a category that has annotations is none of the network's classes.
         """
         content = read_json(ann_file)
         reader = VideoJsonReader(str(ann_file), content, empty_boxes='absent')
@@ -138,16 +138,16 @@ class BoxesToMasks:
         if self.class_agnostic:
             label_of: dict[int, int | None] = dict.fromkeys(categories, 0)
         else:
-            try:
-                label_of = match_categories(
-                    categories,
-                    self.segmenter.classes,
-                    category_map=self.category_map,
-                    unknown='error',
-                    where=str(ann_file),
-                )
-            except ValueError as error:
-                raise ValueError(f'{error}; or match by boxes alone (class_agnostic)') from error
+            label_of = match_categories(
+                categories,
+                self.segmenter.classes,
+                category_map=self.category_map,
+                unknown='error',
+                where=str(ann_file),
+                used=reader.used_categories(),
+                advice='match by boxes alone with --class-agnostic (from Python '
+                'class_agnostic=True, or name them in category_map)',
+            )
         videos = [_with_size(video, image_root, str(ann_file)) for video in reader.videos()]
         return BoxAnnotations(content, Path(image_root), videos, reader.instances(videos, label_of))
 

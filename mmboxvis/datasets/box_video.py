@@ -68,8 +68,8 @@ class BoxVideo(BaseDataset):
             and to space, hyphen or underscore.
         category_map: file's category name to a name in ``classes``, or to ``None`` to drop it;
             names it lacks are matched as they are. A string is one name for all categories.
-        unknown_categories: what to do with categories outside ``classes``: ``'error'``, or
-            ``'drop'`` their annotations.
+        unknown_categories: what to do with categories outside ``classes`` that have annotations:
+            ``'error'``, or ``'drop'`` these.
         box_source: ``'box'``: boxes are the file's, and augmented as boxes. ``'mask'``: boxes are
             taken from the augmented masks, which the paper's numbers rest on.
         load_masks: also pack masks, for models trained with pixels.
@@ -163,7 +163,7 @@ class BoxVideo(BaseDataset):
             empty_boxes=self.empty_boxes,
             need_annotations=not self.test_mode,
         )
-        label_of = self._label_categories(reader.categories())
+        label_of = self._label_categories(reader.categories(), reader.used_categories())
         videos = [self._complete(video) for video in reader.videos()]
         instances = reader.instances(videos, label_of)
         if self.test_mode:
@@ -258,7 +258,9 @@ class BoxVideo(BaseDataset):
         )
         return dict(inputs=frames, data_samples=sample)
 
-    def _label_categories(self, categories: Mapping[int, str]) -> dict[int, int | None]:
+    def _label_categories(
+        self, categories: Mapping[int, str], used: set[int] | None
+    ) -> dict[int, int | None]:
         """Label of each category id; writes classes and palette to the meta information."""
         goals = self.category_map
         if isinstance(goals, str):
@@ -273,6 +275,7 @@ class BoxVideo(BaseDataset):
             category_map=goals,
             unknown=self.unknown_categories,
             where=str(self.ann_file),
+            used=used,
         )
         self._metainfo['palette'] = class_palette(len(classes))
         if self.test_mode:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
 from mmboxvis.class_names import class_key
@@ -155,6 +155,8 @@ def match_categories(
     category_map: Mapping[str, str | None],
     unknown: Literal['error', 'drop'],
     where: str,
+    used: Container[int] | None = None,
+    advice: str = "name them in category_map, or set unknown_categories='drop'",
 ) -> dict[int, int | None]:
     """Label of each category id, by name.
 
@@ -164,6 +166,9 @@ def match_categories(
         category_map: name in the file to a name in ``classes``, or ``None`` to drop it.
         unknown: what to do with a name that is neither mapped nor among ``classes``.
         where: the file, for messages.
+        used: ids that annotations have; an unknown category without annotations is no error.
+            ``None`` where that is not known.
+        advice: what to do about unknown categories, for messages.
 
     Returns:
         Id to label, ``None`` where its annotations are dropped.
@@ -187,14 +192,15 @@ def match_categories(
     for key, name in categories.items():
         goal = mapped.get(class_key(name), name)
         labels[key] = None if goal is None else label_of_name.get(class_key(goal))
-        if goal is not None and labels[key] is None:
+        is_used = used is None or key in used
+        if goal is not None and labels[key] is None and is_used:
             strange.append(name)
     if strange and unknown == 'error':
         near = difflib.get_close_matches(class_key(strange[0]), list(label_of_name), 1)
         hint = f' (did you mean {near[0]!r} for {strange[0]!r}?)' if near else ''
         raise ValueError(
             f'{where}: categories {strange} are not among the classes {tuple(classes)}{hint}; '
-            "name them in category_map, or set unknown_categories='drop'"
+            f'{advice}'
         )
     if categories and all(label is None for label in labels.values()):
         raise ValueError(

@@ -160,6 +160,14 @@ class VideoJsonReader:
             found[key] = name
         return found
 
+    def used_categories(self) -> set[int] | None:
+        """The category ids that annotations have, ``None`` if the file has no annotations."""
+        entries = self.content.get('annotations')
+        if not isinstance(entries, list) or not entries:
+            return None
+        found = (entry.get('category_id') for entry in entries if isinstance(entry, dict))
+        return {key for key in found if isinstance(key, int)}
+
     def videos(self) -> list[dict[str, Any]]:
         """Checked entries: ``id``, ``name``, ``file_names``, ``height``, ``width``.
 

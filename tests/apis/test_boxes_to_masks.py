@@ -275,10 +275,19 @@ class TestDataSet:
         content = json.loads(dataset[0].read_text())
         content['categories'][0]['name'] = 'dragon'
         dataset[0].write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r"'dragon'.*class_agnostic"):
+        with pytest.raises(ValueError, match=r"'dragon'.*; match by boxes alone with --class-a"):
             BoxesToMasks(segmenter).read(*dataset)
         BoxesToMasks(segmenter, class_agnostic=True).read(*dataset)
         BoxesToMasks(segmenter, category_map=dict(dragon='car')).read(*dataset)
+
+    def test_category_without_annotations_need_not_be_known(
+        self, segmenter: VideoSegmenter, dataset: tuple[Path, Path]
+    ) -> None:
+        content = json.loads(dataset[0].read_text())
+        content['categories'].append(dict(id=9, name='dragon'))
+        dataset[0].write_text(json.dumps(content))
+        boxes = BoxesToMasks(segmenter).read(*dataset)
+        assert boxes.instances[1].labels.tolist() == [1, 0]
 
 
 def rle_of(mask: np.ndarray) -> dict[str, Any]:

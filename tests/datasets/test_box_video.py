@@ -167,6 +167,20 @@ def test_classes_by_name(tiny_json, make):
         make(classes=('animal', 'person'), category_map=dict(dog='beast'))
 
 
+def test_categories_without_annotations_need_no_class(tiny_json, make):
+    tiny_json['categories'].append(dict(id=77, name='tree'))
+    assert make().metainfo['classes'] == ('dog', 'person', 'tree')
+    for test_mode in (False, True):
+        dataset = make(classes=('person', 'dog'), test_mode=test_mode)
+        assert dataset.metainfo['classes'] == ('person', 'dog')
+    with pytest.raises(ValueError, match=r"categories \['dog'\] are not among the classes"):
+        make(classes=('person', 'cat'))
+    # nothing tells which categories a file without annotations is about
+    tiny_json['annotations'] = []
+    with pytest.raises(ValueError, match=r"categories \['tree'\] are not among the classes"):
+        make(classes=('person', 'dog'), test_mode=True)
+
+
 def test_one_name_for_all_categories(make):
     merged = make(classes=('object',), category_map='object')
     assert merged.get_data_info(0)['instances'].labels.tolist() == [0, 0]

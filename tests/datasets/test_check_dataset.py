@@ -299,6 +299,17 @@ def test_names_that_lead_out_of_the_images(tiny_json, write_json, tiny_images, t
         assert f"'file_names'[0]: '{name}' leads out" in error.what
 
 
+def test_categories_without_annotations_need_no_class(tiny_json, write_json):
+    tiny_json['categories'].append(dict(id=77, name='tree'))
+    report = check_dataset(write_json(tiny_json), classes=['person', 'dog'])
+    assert report.errors == []
+    assert any('no annotation has category 77 (tree)' in str(note) for note in report.problems)
+    tiny_json['annotations'] = []
+    path = write_json(tiny_json)
+    errors = check_dataset(path, classes=['person', 'dog'], need_annotations=False).errors
+    assert len(errors) == 1 and "categories ['tree'] are not among" in str(errors[0])
+
+
 def test_classes(tiny_json, write_json):
     path = write_json(tiny_json)
     (error,) = check_dataset(path, classes=['person', 'dogs']).errors

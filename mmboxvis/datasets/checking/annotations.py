@@ -41,7 +41,7 @@ class AnnotationChecker:
     _annotation_ids: set[int] = field(default_factory=set, init=False)
     _track_hashes: set[int] = field(default_factory=set, init=False)
     _annotated: set[int] = field(default_factory=set, init=False)
-    _used_categories: set[int] = field(default_factory=set, init=False)
+    used_categories: set[int] = field(default_factory=set, init=False)
     _can_train: bool = field(default=False, init=False)
 
     def check(self, batch: Sequence[Any], start: int) -> None:
@@ -64,7 +64,7 @@ class AnnotationChecker:
         for place, annotation in readable:
             self._annotated.add(annotation['video_id'])
             if is_whole(annotation.get('category_id')):
-                self._used_categories.add(annotation['category_id'])
+                self.used_categories.add(annotation['category_id'])
             kept = self._explain(annotation, place) if place in bad else annotation
             if kept is not None:
                 good.append(kept)
@@ -300,7 +300,7 @@ class AnnotationChecker:
         unused = [
             f'{key} ({name})'
             for key, name in self.heads.names.items()
-            if key not in self._used_categories
+            if key not in self.used_categories
         ]
         if unused:
             what = f'no annotation has category {", ".join(unused)}'

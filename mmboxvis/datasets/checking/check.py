@@ -40,7 +40,8 @@ def check_dataset(
 
     Args:
         path: the file.
-        classes: names of the classes to train; a category that is none of them is an error.
+        classes: names of the classes to train; a category that has annotations and is
+            none of them is an error.
         uses_masks: whether masks are to be used; if not, their faults are warnings.
         empty_boxes: what a box without area is to the data set, an ``'error'`` or that the
             instance is ``'absent'``; by default what the layout's data set does.
@@ -60,7 +61,7 @@ def check_dataset(
     report.layout = file.layout
     heads = HeadChecker(file, report.problems)
     heads.check_lists(need_annotations)
-    heads.check_categories(classes)
+    heads.check_categories()
     heads.check_videos()
     checker = AnnotationChecker(
         heads,
@@ -71,6 +72,7 @@ def check_dataset(
     for batch in _batches(file.annotations(on_bytes=on_bytes)):
         checker.check(batch, start)
         start += len(batch)
+    heads.check_classes(classes, checker.used_categories if file.num_annotations else None)
     checker.check_unused(need_annotations)
     report.counts = dict(
         videos=len(file.videos),

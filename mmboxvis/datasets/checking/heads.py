@@ -55,11 +55,8 @@ class HeadChecker:
             )
             self.note('error', f'null, missing, or no list; {hint}', field=key)
 
-    def check_categories(self, classes: Sequence[str] | None) -> None:
-        """Notes broken, repeated and unknown categories.
-
-        Without ``classes`` a video set is trained on the file's own names, which must differ.
-        """
+    def check_categories(self) -> None:
+        """Notes broken and repeated categories."""
         for index, entry in enumerate(self.file.categories):
             place = f'categories[{index}]'
             what = why_refused(self.prober(categories=[entry]).categories)
@@ -84,6 +81,16 @@ class HeadChecker:
             self.names.setdefault(key, name)
         if not self.names and 'categories' not in self.file.missing:
             self.note('error', 'there is no usable category', field='categories')
+
+    def check_classes(self, classes: Sequence[str] | None, used: set[int] | None) -> None:
+        """Notes categories that are none of the classes.
+
+        Without ``classes`` a video set is trained on the file's own names, which must differ.
+
+        Args:
+            classes: names of the classes to train.
+            used: ids of the categories that have annotations, ``None`` if the file has none.
+        """
         hint = ''
         if classes is None and self.file.layout == 'video':
             classes = tuple(dict.fromkeys(self.names.values()))
@@ -91,7 +98,12 @@ class HeadChecker:
         if classes is not None and self.names:
             try:
                 match_categories(
-                    self.names, classes, category_map={}, unknown='error', where='categories'
+                    self.names,
+                    classes,
+                    category_map={},
+                    unknown='error',
+                    where='categories',
+                    used=used,
                 )
             except ValueError as error:
                 self.note('error', f'{error}{hint}', field='categories')
