@@ -31,6 +31,22 @@ class OutsideError(ValueError):
     """A name from a file leads out of the folder it is relative to."""
 
 
+_ORIGINS = {
+    'bvisd': 'sh tools/dataset_converters/prepare.sh writes it from the original sets',
+    **dict.fromkeys(
+        ('davis_mini', 'coco_mini'),
+        'the variable MMBOXVIS_REAL_DATA names the folder that davis_mini and coco_mini are in '
+        '(docs/en/datasets.md)',
+    ),
+}
+
+
+def origin(path: StrPath) -> str:
+    """Where a file that the configs name comes from, for messages: ``'; ...'`` or nothing."""
+    told = _ORIGINS.get(Path(path).parent.name)
+    return '' if told is None else f'; {told}'
+
+
 def shown(value: object) -> str:
     """A value for a message, cut if long."""
     text = repr(value)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmboxvis.datasets.video_json import read_json
+from mmboxvis.evaluation import VISMetric
 from mmboxvis.files import (
     ImageRoot,
     OutsideError,
@@ -37,6 +40,22 @@ def test_none_and_several(tmp_path: Path) -> None:
             (draft / name).write_text(name)
         assert not (tmp_path / 'a.txt').exists()
     assert listed(tmp_path) == {n: n for n in ('a.txt', 'b/c.txt', 'unnamed.txt')}
+
+
+@pytest.mark.parametrize('read', [read_json, VISMetric])
+@pytest.mark.parametrize(
+    ('path', 'told'),
+    [
+        ('data/bvisd/ytvis21_train.json', r'; sh tools/dataset_converters/prepare\.sh writes it'),
+        ('../shared/davis_mini/boxes.json', '; the variable MMBOXVIS_REAL_DATA names the folder'),
+        ('data/mine/boxes.json', r'ann_file\b[^;]*$'),
+    ],
+)
+def test_a_file_that_is_not_there_is_told_with_its_origin(
+    read: Callable[[str], object], path: str, told: str
+) -> None:
+    with pytest.raises(FileNotFoundError, match=rf'{path}.*{told}'):
+        read(f'/nowhere/{path}')
 
 
 def test_names_sort_as_people_count() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, TypeGuard
 
 import numpy as np
 
-from mmboxvis.files import AnnotationError, name_fault, shown
+from mmboxvis.files import AnnotationError, name_fault, origin, shown
 from mmboxvis.run_lengths import MAX_SIDE
 
 BoxSource = Literal['box', 'mask']
@@ -77,7 +77,9 @@ def read_json(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         raise FileNotFoundError(f'annotation file {path} is a folder; give the json file in it')
     if not path.is_file():
-        raise FileNotFoundError(f'annotation file {path} not found; check data_root and ann_file')
+        raise FileNotFoundError(
+            f'annotation file {path} not found; check data_root and ann_file{origin(path)}'
+        )
     try:
         content = json.loads(path.read_bytes())
     except RecursionError as error:

@@ -13,7 +13,7 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from mmboxvis.files import AnnotationError, require_writable
+from mmboxvis.files import AnnotationError, origin, require_writable
 from mmboxvis.registry import METRICS
 from mmboxvis.structures import VideoPrediction
 
@@ -105,7 +105,9 @@ class VISMetric(BaseMetric):
         if iou_type not in ('segm', 'box', 'auto'):
             raise ValueError(f"iou_type must be 'segm', 'box' or 'auto', got {iou_type!r}")
         if not Path(ann_file).is_file():
-            raise FileNotFoundError(f'{ann_file}: no such annotation file (ann_file of VISMetric)')
+            raise FileNotFoundError(
+                f'{ann_file}: no such annotation file (ann_file of VISMetric){origin(ann_file)}'
+            )
         self.ann_file = ann_file
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
