@@ -122,6 +122,8 @@ SETTINGS = {
     *inspect.signature(Runner.__init__).parameters,
     *('auto_scale_lr', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg'),
     *('num_threads', 'runner_type', 'strategy'),
+    # read by mmengine's runner, and by tools of ours
+    *('activation_checkpointing', 'compile', 'efficient_conv_bn_eval', 'more_tests'),
 }
 """Settings that mean something though a config may not have them."""
 
@@ -130,12 +132,21 @@ def check_options(cfg: Config, options: Mapping[str, Any], name: str) -> None:
     """Find slips of the pen in ``--cfg-options``, which mmengine takes for new settings.
 
     A setting that is unlike all others inside one that exists is only warned of, as it may be an
-    argument that the config leaves at its default.
+    argument that the config leaves at its default. So is one that helps to write the config and
+    that nothing of ours reads afterwards.
 
     Raises:
         UsageError: If an option begins with the name of no setting.
     """
     for key in options:
+        helper = key.split('.')[0]
+        if helper in cfg and helper not in SETTINGS:
+            warnings.warn(
+                f'--cfg-options {key}={options[key]}: {name} has used {helper!r} already, and '
+                'nothing reads it any more; set what it was used for, such as '
+                'train_dataloader.dataset.data_root',
+                stacklevel=2,
+            )
         node: Any = cfg
         for depth, part in enumerate(key.split('.')):
             if not isinstance(node, Mapping | Config):

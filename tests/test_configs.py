@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from torch import nn
 
+from mmboxvis.datasets import generate_toyvis
 from mmboxvis.models.vis import BaseVIS, VideoPredictor
 from mmboxvis.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, TRANSFORMS
+from tests.engine.small_runs import load_main
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 ALL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
@@ -60,6 +63,69 @@ def test_config_builds(path: Path) -> None:
         for pipeline in _pipelines(cfg.to_dict()):
             for transform in pipeline:
                 TRANSFORMS.build(transform)
+
+
+OWN = dict(
+    MMBOXVIS_OWN_DATA='some/where',
+    MMBOXVIS_OWN_BOXES='b.json',
+    MMBOXVIS_OWN_IMAGES='frames',
+    MMBOXVIS_OWN_CLASSES='red car,person,dog',
+    MMBOXVIS_OWN_STEPS='7',
+)
+
+
+def test_own_boxes_have_one_place_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*OWN, 'MMBOXVIS_OWN_TRUTH'):
+        monkeypatch.delenv(name, raising=False)
+    plain = _config('boxvis_own_boxes')
+    assert plain.model.network.track_head.num_classes == len(plain.classes) == 1
+    assert plain.train_dataloader.dataset.category_map == 'object'
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    cfg = _config('boxvis_own_boxes')
+    assert cfg.model.network.track_head.num_classes == 3
+    assert cfg.train_dataloader.dataset.category_map == {}
+    for loader in (cfg.train_dataloader, cfg.test_dataloader):
+        dataset = loader.dataset
+        assert (dataset.data_root, dataset.ann_file) == ('some/where', 'b.json')
+        assert dataset.img_root == 'frames'
+        assert list(dataset.classes) == ['red car', 'person', 'dog']
+    assert cfg.test_evaluator.ann_file == 'some/where/b.json'
+    assert cfg.val_dataloader is None
+    assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == 7
+    monkeypatch.setenv('MMBOXVIS_OWN_TRUTH', 'masks.json')
+    cfg = _config('boxvis_own_boxes')
+    assert cfg.train_dataloader.dataset.ann_file == 'b.json'
+    assert cfg.test_dataloader.dataset.ann_file == 'masks.json'
+    assert cfg.test_evaluator.ann_file == 'some/where/masks.json'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('one_class', [False, True])
+def test_own_boxes_train_and_are_scored(
+    one_class: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_toyvis(tmp_path, num_train=2, num_val=1, seed=0, size=[48, 64])
+    boxes = tmp_path / 'train' / 'boxes.json'
+    names = [category['name'] for category in json.loads(boxes.read_text())['categories']]
+    own = dict(OWN, MMBOXVIS_OWN_DATA=str(boxes.parent))
+    own.update(MMBOXVIS_OWN_CLASSES='object' if one_class else ','.join(names))
+    own.update(MMBOXVIS_OWN_BOXES='boxes.json', MMBOXVIS_OWN_IMAGES='JPEGImages')
+    own.update(MMBOXVIS_OWN_STEPS='2')
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    config, run = str(CONFIGS / 'boxvis/boxvis_own_boxes.py'), str(tmp_path / 'run')
+    small = ['--cfg-options', 'train_dataloader.num_workers=0']
+    small += ['train_dataloader.persistent_workers=False']
+    small += ['train_dataloader.dataset.pipeline.2.short_edges=[64]']
+    small += ['test_dataloader.dataset.pipeline.0.scale=(96,64)']
+    load_main('tools/train.py')([config, '--work-dir', run, *small])
+    assert (tmp_path / 'run' / 'iter_2.pth').exists()
+    for truth, found in (('boxes.json', 'box'), ('instances.json', 'segm')):
+        monkeypatch.setenv('MMBOXVIS_OWN_TRUTH', truth)
+        checkpoint, out = f'{run}/iter_2.pth', f'{run}/{found}'
+        load_main('tools/test.py')([config, checkpoint, '--work-dir', out, *small])
+        assert 'AP' in json.loads((tmp_path / 'run' / found / 'metrics.json').read_text())
 
 
 def _pipelines(value: Any) -> Iterator[list[dict]]:

@@ -461,6 +461,13 @@ def test_cfg_options_reach_lists_and_values(train: ModuleType, config: Path) -> 
     assert cfg.optim_wrapper.optimizer.lr == 0.5
 
 
+def test_cfg_options_that_come_too_late_are_told(train: ModuleType, config: Path) -> None:
+    config.write_text(config.read_text() + "root = 'a'\nwork_dir = f'{root}/b'\n")
+    with pytest.warns(UserWarning, match="root=c: .* has used 'root' already") as told:
+        cfg = merged(train, config, '--cfg-options', 'root=c', 'work_dir=d', 'custom_imports={}')
+    assert len(told) == 1 and (cfg.root, cfg.work_dir) == ('c', 'd')
+
+
 def test_resume_latest_or_a_path(train: ModuleType, config: Path, checkpoint: Path) -> None:
     latest = merged(train, config, '--resume')
     assert latest.resume is True and latest.load_from is None
