@@ -18,7 +18,7 @@ ann_file = os.environ.get('MMBOXVIS_OWN_BOXES', 'boxes.json')  # relative to dat
 img_root = os.environ.get('MMBOXVIS_OWN_IMAGES', 'JPEGImages')  # relative to data_root
 # as the file calls them, with commas between; by default all are one class
 classes = tuple(os.environ.get('MMBOXVIS_OWN_CLASSES', 'object').split(','))
-max_iters = int(os.environ.get('MMBOXVIS_OWN_STEPS', '1000'))
+max_iters = int(os.environ.get('MMBOXVIS_OWN_STEPS', '300'))
 
 # the same annotations with masks, if there are any, to be scored with tools/test.py; with boxes
 # alone the boxes around the masks are scored
@@ -42,7 +42,9 @@ optim_wrapper['paramwise_cfg']['custom_keys']['backbone'] = dict(lr_mult=0.1)
 train_cfg.update(max_iters=max_iters)
 param_scheduler[0].update(end=min(50, max_iters // 2))
 param_scheduler[1].update(begin=min(50, max_iters // 2), end=max_iters)
-default_hooks['checkpoint'].update(interval=200, max_keep_ckpts=2, save_best=None)
+default_hooks['checkpoint'].update(
+    interval=min(200, max(1, max_iters // 3)), max_keep_ckpts=2, save_best=None
+)
 default_hooks['logger'].update(interval=min(50, max_iters))
 auto_scale_lr.update(base_batch_size=2)
 
