@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import re
 import shutil
 import tempfile
@@ -109,12 +110,14 @@ class ImageRoot(os.PathLike[str]):
     def __post_init__(self) -> None:
         if isinstance(self.linked, str):
             raise ValueError(f'linked must be a list of folders, got {self.linked!r}')
-        folders = tuple(folder.rstrip('/') for folder in self.linked)
-        for given, folder in zip(self.linked, folders, strict=True):
-            fault = name_fault(folder)
+        for folder in self.linked:
+            fault = name_fault(folder.rstrip('/'))
+            if fault is None and posixpath.normpath(folder) == '.':
+                fault = 'is the folder of the images itself, which may be a link anyway'
             if fault is not None:
-                raise ValueError(f'linked folder {given!r} {fault}')
-        object.__setattr__(self, 'linked', folders)
+                raise ValueError(f'linked folder {folder!r} {fault}')
+        # './set//train/' is 'set/train'
+        object.__setattr__(self, 'linked', tuple(map(posixpath.normpath, self.linked)))
 
     def __fspath__(self) -> str:
         return os.fspath(self.path)

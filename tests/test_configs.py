@@ -76,7 +76,7 @@ OWN = dict(
 
 def test_own_boxes_have_one_place_for_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*OWN, 'MMBOXVIS_OWN_TRUTH'):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, '')
     plain = _config('boxvis_own_boxes')
     assert plain.model.network.track_head.num_classes == len(plain.classes) == 1
     assert plain.train_dataloader.dataset.category_map == 'object'
@@ -93,6 +93,8 @@ def test_own_boxes_have_one_place_for_everything(monkeypatch: pytest.MonkeyPatch
     assert cfg.test_evaluator.ann_file == 'some/where/b.json'
     assert cfg.val_dataloader is None
     assert cfg.train_cfg.max_iters == cfg.param_scheduler[-1].end == 7
+    monkeypatch.setenv('MMBOXVIS_OWN_CLASSES', 'cat, red dog,')
+    assert list(_config('boxvis_own_boxes').classes) == ['cat', 'red dog']
     monkeypatch.setenv('MMBOXVIS_OWN_TRUTH', 'masks.json')
     cfg = _config('boxvis_own_boxes')
     assert cfg.train_dataloader.dataset.ann_file == 'b.json'

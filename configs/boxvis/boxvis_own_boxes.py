@@ -13,16 +13,18 @@ with read_base():
     from .._base_.models.boxvis_effnet_lite0 import *
     from .._base_.schedules.tiny import *
 
-data_root = os.environ.get('MMBOXVIS_OWN_DATA', 'data/mine')
-ann_file = os.environ.get('MMBOXVIS_OWN_BOXES', 'boxes.json')  # relative to data_root
-img_root = os.environ.get('MMBOXVIS_OWN_IMAGES', 'JPEGImages')  # relative to data_root
+# a variable that is set to nothing counts as not set
+data_root = os.environ.get('MMBOXVIS_OWN_DATA') or 'data/mine'
+ann_file = os.environ.get('MMBOXVIS_OWN_BOXES') or 'boxes.json'  # relative to data_root
+img_root = os.environ.get('MMBOXVIS_OWN_IMAGES') or 'JPEGImages'  # relative to data_root
 # as the file calls them, with commas between; by default all are one class
-classes = tuple(os.environ.get('MMBOXVIS_OWN_CLASSES', 'object').split(','))
-max_iters = int(os.environ.get('MMBOXVIS_OWN_STEPS', '300'))
+classes = (os.environ.get('MMBOXVIS_OWN_CLASSES') or 'object').split(',')
+classes = tuple(name.strip() for name in classes if name.strip())
+max_iters = int(os.environ.get('MMBOXVIS_OWN_STEPS') or 300)
 
 # the same annotations with masks, if there are any, to be scored with tools/test.py; with boxes
 # alone the boxes around the masks are scored
-truth_file = os.environ.get('MMBOXVIS_OWN_TRUTH', ann_file)
+truth_file = os.environ.get('MMBOXVIS_OWN_TRUTH') or ann_file
 truth_path = os.path.join(data_root, truth_file)
 del os  # a config is copied, a module cannot be
 category_map = 'object' if classes == ('object',) else {}

@@ -37,11 +37,10 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
         shape: RLEs, which are exact, or polygons, which more programs read.
 
     Returns:
-        ``images`` with ``video_id``, ``frame_id`` (the place in the video) and, where the names
-        tell it, ``frame_number`` (the picture of the video file), ``annotations`` with ``track_id``
-        (the annotation's id in ``content``), ``categories``, and ``videos``, so that CocoVID
-        readers take it too. The ``segmentation`` of a box without a mask is a mask of no pixel,
-        or no polygon.
+        ``images`` with ``video_id`` and ``frame_id`` (the place in the video), ``annotations``
+        with ``track_id`` (the annotation's id in ``content``), ``categories``, and ``videos``, so
+        that CocoVID readers take it too. The ``segmentation`` of a box without a mask is a mask of
+        no pixel, or no polygon.
     """
     videos: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
@@ -50,10 +49,7 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
         kept = ('id', 'name', 'width', 'height')
         videos.append({key: video[key] for key in kept if key in video})
         first_image[video['id']] = len(images) + 1
-        numbers = numbers_in(video['file_names']) or (1,)
         for frame, name in enumerate(video['file_names']):
-            # names that begin at 1 do not tell whether that is the first picture
-            number = dict(frame_number=numbers[frame]) if numbers[0] != 1 else {}
             images.append(
                 dict(
                     id=len(images) + 1,
@@ -62,7 +58,6 @@ def to_coco(content: Mapping[str, Any], shape: Shape = 'mask') -> dict[str, Any]
                     width=video['width'],
                     video_id=video['id'],
                     frame_id=frame,
-                    **number,
                 )
             )
     by_id = {video['id']: video for video in content['videos']}

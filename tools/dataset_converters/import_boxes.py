@@ -53,8 +53,8 @@ NUMBERS_IN_NAMES = ('labelme', 'cvat-images', 'masks', 'ytvis', 'coco')
 """Formats that may number frames in the names of images only, from 0 or from 1."""
 
 
-COUNTED_FROM_1 = ('mot', 'yolo-track')
-"""Formats that number frames from 1 without a gap, as a frame without boxes has no object."""
+COUNTED = ('mot', 'yolo-track', 'coco-vid')
+"""Formats that count the frames that there are, without a gap."""
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -298,7 +298,18 @@ def for_cvat(boxes: BoxSet, args: argparse.Namespace) -> BoxSet:
         except ValueError as error:
             made = 'or --count-frames for a task of CVAT that is made of the images'
             raise ValueError(f'{error}; {made}') from error
-    return boxes
+    return replace(boxes, videos=tuple(in_pictures(v, args.video_step) for v in boxes.videos))
+
+
+def in_pictures(video: Video, step: int) -> Video:
+    """The video with the pictures of its file as the numbers of its frames.
+
+    Raises:
+        AnnotationError: if a frame is ahead of the first.
+    """
+    if not video.numbered:
+        return video
+    return replace(video, numbers=tuple(frames_in_movie(video, step=step)), first_number=0)
 
 
 def note_lost_numbers(boxes: BoxSet, args: argparse.Namespace) -> BoxSet:
@@ -310,9 +321,9 @@ def note_lost_numbers(boxes: BoxSet, args: argparse.Namespace) -> BoxSet:
         return video.numbered and (cut or last - first >= len(video.numbers))
 
     lost = sum(map(loses, boxes.videos))
-    if args.to not in COUNTED_FROM_1 or not lost:
+    if args.to not in COUNTED or not lost:
         return boxes
-    what = f'videos of which {args.to} counts the frames 1, 2, 3, ...; their numbers are lost'
+    what = f'videos of which {args.to} counts the frames one by one; their numbers are lost'
     return replace(boxes, notes={**boxes.notes, what: lost})
 
 

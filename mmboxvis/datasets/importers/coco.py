@@ -31,12 +31,11 @@ def read(source: Path, options: ReadOptions) -> BoxSet:
     """Reads a json of images and annotations; ``videos`` may be there, for their names.
 
     Images with ``video_id`` are the frames of that video, in the order of ``frame_id`` or, without
-    it, of their names. ``frame_number``, which our exports have, tells the picture of the video
-    file, where ``frame_id`` is the place in the video. Else the images of a folder are a video, and
-    images without a folder are of the video that the text ahead of the last number in their names
-    tells. Which annotations are one object is told by ``options.identity``, where ``group_id``
-    stands for ``instance_id`` or ``track_id``. Fields may also stand in the ``attributes`` of an
-    annotation, where CVAT puts them. Masks are read with ``keep_masks``.
+    it, of their names. Else the images of a folder are a video, and images without a folder are of
+    the video that the text ahead of the last number in their names tells. Which annotations are
+    one object is told by ``options.identity``, where ``group_id`` stands for ``instance_id`` or
+    ``track_id``. Fields may also stand in the ``attributes`` of an annotation, where CVAT puts
+    them. Masks are read with ``keep_masks``.
 
     Raises:
         AnnotationError: if the file is broken, images cannot be put into videos, or annotations
@@ -67,14 +66,12 @@ def _read_images(content: dict[str, Any], place: Place) -> dict[int, _Entry]:
         key = spot.whole(spot.table(image, 'the entry').get('id'), 'id')
         if key in entries:
             spot.fail(f'id {key} is used twice')
-        video_id, order, number = (
+        video_id, frame = (
             None if image.get(name) is None else spot.whole(image[name], name)
-            for name in ('video_id', 'frame_id', 'frame_number')
+            for name in ('video_id', 'frame_id')
         )
-        number = order if number is None else number
         name = spot.relative_path(image.get('file_name'), 'file_name')
-        size = read_size(image, spot)
-        entries[key] = _Entry(Image(spot, name, size, (), number, order), video_id)
+        entries[key] = _Entry(Image(spot, name, read_size(image, spot), (), frame), video_id)
     if not entries:
         place.fail('images is empty; expected the frames of a video at least')
     return entries
@@ -138,18 +135,18 @@ def _into_videos(
 
 def _by_frame_id(images: Sequence[Image], video_id: int) -> list[Image]:
     """Images of a video by their numbers, or by their names if none has a number."""
-    if all(image.order is None for image in images):
+    if all(image.number is None for image in images):
         return sorted(images, key=lambda image: natural_key(image.file_name))
     met: dict[int, Image] = {}
     for image in images:
-        if image.order is None:
+        if image.number is None:
             image.place.fail(
                 f'has no frame_id, though others of video {video_id} have; give one to all or none'
             )
-        if image.order in met:
-            image.place.fail(f'frame_id {image.order} of video {video_id} is used twice')
-        met[image.order] = image
-    return [met[order] for order in sorted(met)]
+        if image.number in met:
+            image.place.fail(f'frame_id {image.number} of video {video_id} is used twice')
+        met[image.number] = image
+    return [met[number] for number in sorted(met)]
 
 
 def _video_names(

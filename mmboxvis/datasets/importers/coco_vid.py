@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from .box_set import VISIBILITY, BoxSet, Collector, ReadOptions, VideoDraft, occlusion_level
 from .identity import Shape
-from .movies import frames_in_movie
 from .place import Place, read_json
 from .rle import read_mask
 
@@ -18,8 +16,7 @@ from .rle import read_mask
 def read(source: Path, options: ReadOptions) -> BoxSet:
     """Reads a json of videos, images, and annotations with ``instance_id`` or ``track_id``.
 
-    Frames are the images of a video by their ``frame_id``, with the numbers that ``frame_number``
-    tells, if all have one and they rise. Crowd and ignored annotations are left
+    Frames are the images of a video by their ``frame_id``. Crowd and ignored annotations are left
     out. Instances are told apart within their video. Masks are read with ``keep_masks``.
 
     Raises:
@@ -110,15 +107,9 @@ def _begin(
         place.fail(f'video and images have different sizes (width, height): {told}')
     width, height = sizes.pop() if sizes else (None, None)
     fps = entry.get('fps')
-    numbers = [
-        spot.whole(image['frame_number'], 'frame_number')
-        for _, spot, image in images
-        if image.get('frame_number') is not None
-    ]
-    rising = all(first < second for first, second in pairwise(numbers))
     return collector.video(
         entry.get('name') or f'video_{entry["id"]}',
-        numbers if rising and len(numbers) == len(images) else [frame for frame, _, _ in images],
+        [frame for frame, _, _ in images],
         place,
         size=(width, height),
         file_names=[spot.relative_path(i.get('file_name'), 'file_name') for _, spot, i in images],
@@ -219,11 +210,7 @@ def _read_mask(
 
 
 def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:
-    """Yields one json; instance ids are unique in all of it and begin with 1.
-
-    Programs that read the layout want ``frame_id`` to be the place in the video; what picture of
-    the video file an image is, is told by ``frame_number``, where it is known.
-    """
+    """Yields one json; instance ids are unique in all of it and begin with 1."""
     number_of = {name: number for number, name in enumerate(boxes.classes, start=1)}
     videos: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
@@ -235,10 +222,7 @@ def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:
         videos.append(dict(id=video_id, name=video.name, **known))
         known.pop('fps', None)
         before = len(images)
-        known_numbers = video.numbered and video.numbers[0] >= video.first_number
-        numbers = list(frames_in_movie(video)) if known_numbers else None
         for frame, file_name in enumerate(video.file_names):
-            number = {} if numbers is None else dict(frame_number=numbers[frame])
             images.append(
                 dict(
                     id=before + frame + 1,
@@ -246,7 +230,6 @@ def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:
                     file_name=file_name,
                     frame_id=frame,
                     mot_frame_id=frame + 1,
-                    **number,
                     **known,
                 )
             )

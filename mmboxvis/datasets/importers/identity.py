@@ -49,7 +49,6 @@ class Image:
         size: width and height, if known.
         shapes: in the order of the file.
         number: of the frame in the video file, if the source tells it besides the name.
-        order: place in the video, if the source tells it.
     """
 
     place: Place
@@ -57,7 +56,6 @@ class Image:
     size: tuple[int | None, int | None]
     shapes: tuple[Shape, ...]
     number: int | None = None
-    order: int | None = None
 
 
 def add_images(

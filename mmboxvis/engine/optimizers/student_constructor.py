@@ -30,11 +30,11 @@ class StudentOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimiser for ``model.student``."""
         inner = cast(nn.Module, model.module if is_model_wrapper(model) else model)
-        # mmengine looks for the wrapper in its own registry wherever no default scope is set
         logger = MMLogger.get_current_instance()
         logger.addFilter(_tells_more)
         student = inner.get_submodule('student')
         try:
+            # mmengine looks for the wrapper in its own registry wherever no default scope is set
             with DefaultScope.overwrite_default_scope('mmboxvis'):
                 wrapper = super().__call__(student)
         finally:

@@ -9,8 +9,6 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from mmboxvis.apis.mask_exports import to_coco
-
 TASK = ('size', 'start_frame', 'stop_frame', 'frame_filter')
 ROWS = '1,1,0,0,4,4,1,1,1\n3,2,1,1,5,5,1,3,1\n'
 
@@ -119,29 +117,7 @@ def test_numbers_of_frames_come_back_from_cvat(run, write, tmp_path, cvat, box):
     assert [shape.get('frame') for shape in root.iter('box')] == ['0', '1']
 
 
-@pytest.mark.parametrize('format_', ['coco-vid', 'coco'])
-def test_numbers_of_frames_come_back_from_json(run, write, tmp_path, format_):
-    names = ['w/10.jpg', 'w/15.jpg', 'w/20.jpg']
-    content = own_layout(names, [[0, 0, 4, 4]] * 3)
-    if format_ == 'coco-vid':
-        source = write('walk.json', content)
-        assert run('--from', 'ytvis', source, '--to', 'coco-vid', out='coco.json')[0] == 0
-    else:
-        content['annotations'][0]['segmentations'] = [None] * 3
-        (tmp_path / 'coco.json').write_text(json.dumps(to_coco(content)))
-    images = json.loads((tmp_path / 'coco.json').read_text())['images']
-    assert [(image['frame_id'], image['frame_number']) for image in images] == [
-        (0, 10),
-        (1, 15),
-        (2, 20),
-    ]
-    back = ('--from', format_, tmp_path / 'coco.json', '--to', 'cvat-video')
-    assert run(*back, out='a.xml')[0] == 0
-    root = ElementTree.parse(tmp_path / 'a.xml').getroot()
-    assert [shape.get('frame') for shape in root.iter('box')] == ['10', '15', '20']
-
-
-@pytest.mark.parametrize('format_', ['mot', 'yolo-track'])
+@pytest.mark.parametrize('format_', ['mot', 'yolo-track', 'coco-vid'])
 def test_numbers_that_a_format_does_not_hold_are_told(run, write, tmp_path, format_):
     for names, told in (
         (['10.jpg', '15.jpg'], True),
@@ -154,6 +130,16 @@ def test_numbers_that_a_format_does_not_hold_are_told(run, write, tmp_path, form
         code, out, _ = run('--from', 'ytvis', source, '--to', format_, '--overwrite', out='set')
         assert code == 0
         assert (f'1 x videos of which {format_} counts the frames' in out) == told
+
+
+def test_frames_for_cvat_of_a_file_with_pictures_between(run, write, tmp_path):
+    source = write('walk.json', own_layout(['11.jpg', '12.jpg'], [[0, 0, 4, 4]] * 2))
+    export = ('--from', 'ytvis', source, '--to', 'cvat-video', '--first-frame', 1)
+    assert run(*export, '--video-step', 5, out='a.xml')[0] == 0
+    root = ElementTree.parse(tmp_path / 'a.xml').getroot()
+    assert [shape.get('frame') for shape in root.iter('box')] == ['50', '55']
+    code, _, err = run(*export[:-1], 12, '--video-step', 5, '--overwrite', out='a.xml')
+    assert code == 1 and 'frames count from 12' in err
 
 
 def test_frames_for_cvat_that_no_step_describes(run, write, tmp_path):
