@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from mmboxvis.datasets.importers.box_set import numbers_in
+from mmboxvis.datasets.importers.box_set import numbers_in, pictures_of
 from mmboxvis.datasets.importers.cvat import TaskFrames, task_frames
 from mmboxvis.datasets.video_json import clip_xywh
 from mmboxvis.files import AnnotationError, StrPath, safe_name, unique_name, whole_file
@@ -148,13 +148,8 @@ def cvat_frames(
             '--first-frame 1 if image 1 is the first picture of the video, --first-frame 0 if the '
             'second is; or --count-frames for a task of CVAT that is made of the images'
         )
-    first = first_frame or 0
-    if numbers[0] < first:
-        raise AnnotationError(
-            f'video {video.get("name", video["id"])!r}: has frame {numbers[0]}, but frames count '
-            f'from {first}; say with --first-frame what number the first picture has'
-        )
-    return task_frames([number - first for number in numbers], len(names))
+    pictures = pictures_of(numbers, first_frame or 0, video.get('name', video['id']))
+    return task_frames(pictures, len(names))
 
 
 def write_cvat_videos(

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from mmboxvis.files import StrPath
 from mmboxvis.run_lengths import MAX_SIDE
 
-from .place import MAX_COUNT, MAX_NUMBER, Place
+from .place import MAX_COUNT, MAX_NUMBER, AnnotationError, Place
 
 Box = tuple[float, float, float, float]
 OcclusionLevel = Literal['no_occlusion', 'slight_occlusion', 'severe_occlusion']
@@ -213,6 +213,26 @@ def numbers_in(file_names: Sequence[str]) -> tuple[int, ...] | None:
     rising = all(first < second for first, second in pairwise(numbers))
     good = rising and len(numbers) == len(found) and max(numbers, default=0) <= MAX_COUNT
     return numbers if good else None
+
+
+def pictures_of(numbers: Sequence[int], first: int, video: object, *, step: int = 1) -> list[int]:
+    """Indices in the video file of frames that a source numbers.
+
+    Args:
+        numbers: of the frames, at least one, rising.
+        first: number of the first picture of the file.
+        video: name, for the message.
+        step: pictures from one number to the next.
+
+    Raises:
+        AnnotationError: if a frame is ahead of the first.
+    """
+    if numbers[0] < first:
+        raise AnnotationError(
+            f'video {video!r}: has frame {numbers[0]}, but frames count from {first}; say with '
+            '--first-frame what number the first picture has'
+        )
+    return [(number - first) * step for number in numbers]
 
 
 def occlusion_level(

@@ -10,7 +10,7 @@ from typing import Any
 from .box_set import VISIBILITY, BoxSet, Collector, ReadOptions, VideoDraft, occlusion_level
 from .identity import Shape
 from .place import Place, read_json
-from .rle import read_mask
+from .rle import empty_mask, frame_size, read_mask
 
 
 def read(source: Path, options: ReadOptions) -> BoxSet:
@@ -198,15 +198,13 @@ def _read_mask(
     entry: dict[str, Any], size: tuple[int | None, int | None], place: Place
 ) -> dict[str, Any]:
     """The mask of an annotation, of which masks are to be kept."""
-    width, height = size
-    if entry.get('segmentation') is None:
+    mask = entry.get('segmentation')
+    if mask is None:
         place.fail('has no segmentation; read without --keep-masks to have the boxes alone')
-    if height is None or width is None:
-        place.fail('the size of the frames is not known; give it with --size')
-    mask = entry['segmentation']
+    whole = frame_size(size, place)
     if mask == []:  # a box for which there is no mask, among polygons
-        mask = dict(size=[height, width], counts=[height * width])
-    return read_mask(mask, (height, width), place.at('segmentation'))
+        return empty_mask(whole)
+    return read_mask(mask, whole, place.at('segmentation'))
 
 
 def write(boxes: BoxSet) -> Iterator[tuple[str, str]]:

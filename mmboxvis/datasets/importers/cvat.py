@@ -16,13 +16,14 @@ from mmboxvis.run_lengths import MAX_PIXELS, MAX_SIDE
 from .box_set import (
     MAX_FRAMES,
     Box,
+    Collector,
     OcclusionLevel,
     enclosing,
     from_corners,
     occlusion_level,
 )
 from .place import MAX_COUNT, Place
-from .rle import empty_mask, encode, read_mask
+from .rle import empty_mask, encode, frame_size, read_mask
 
 Kind = Literal['box', 'ellipse', 'cuboid', 'polygon', 'mask']
 
@@ -31,8 +32,8 @@ SHAPES = frozenset(
 )
 """All that CVAT calls a shape. The last three do not bound an object and give no box."""
 
-MASKS = frozenset({'mask', 'polygon'})
-"""Shapes that tell the pixels of an object."""
+# shapes that tell the pixels of an object
+_MASKS = frozenset({'mask', 'polygon'})
 
 _FIELDS: Mapping[str, tuple[str, ...]] = {
     'box': ('xtl', 'ytl', 'xbr', 'ybr'),
@@ -192,31 +193,33 @@ def read_outline(element: Element, place: Place) -> Outline | None:
     return None
 
 
-def frame_size(size: tuple[int | None, int | None], place: Place) -> tuple[int, int]:
-    """Height and width of a frame, which masks need.
+def mask_size(size: tuple[int | None, int | None], place: Place) -> tuple[int, int]:
+    """Height and width of a frame that masks are drawn in.
 
     Raises:
         AnnotationError: if they are not known, or too large for a mask.
     """
-    width, height = size
-    if width is None or height is None:
-        place.fail('the size of the frames is not known, which masks need; give it with --size')
+    height, width = frame_size(size, place)
     if width * height > MAX_PIXELS:
         place.fail(f'a frame of {width} x {height} pixels')
     return height, width
 
 
-def element_mask(element: Element, size: tuple[int, int], place: Place) -> dict[str, Any]:
+def element_mask(
+    element: Element, size: tuple[int, int], collector: Collector, place: Place
+) -> dict[str, Any]:
     """Run-lengths of the mask of a shape element, in a frame of height and width.
 
     Of a ``mask`` they are exact, but for what lies outside of the frame. A polygon is filled. Other
-    shapes are boxes for which there is no mask: theirs has no pixel.
+    shapes are boxes for which there is no mask, which is noted: theirs has no pixel.
 
     Raises:
         AnnotationError: if the shape is broken.
     """
     if element.tag == 'mask':
         return _place_window(_read_window(element, place), size)
+    if element.tag not in _MASKS:
+        collector.note(f'shapes of kind {element.tag} given a mask without a pixel')
     outline = read_outline(element, place)
     return empty_mask(size) if outline is None else outline_mask(outline, size, place)
 

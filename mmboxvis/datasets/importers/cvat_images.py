@@ -10,10 +10,9 @@ from xml.etree.ElementTree import Element
 
 from .box_set import BoxSet, Collector, ReadOptions
 from .cvat import (
-    MASKS,
     SHAPES,
     element_mask,
-    frame_size,
+    mask_size,
     read_labels,
     read_occlusion,
     read_outline,
@@ -124,7 +123,7 @@ def _read_shapes(
     place: Place,
 ) -> tuple[Shape, ...]:
     shapes = []
-    whole = frame_size(size, place) if options.keep_masks else None
+    whole = mask_size(size, place) if options.keep_masks else None
     kind, _, attribute = options.identity.partition(':')
     for index, child in enumerate(element):
         spot = place.at(f'shape {index} ({child.tag})')
@@ -149,8 +148,6 @@ def _read_shapes(
             occlusion = read_occlusion(child, spot)
             mask = None
             if whole is not None:
-                mask = element_mask(child, whole, spot)
-                if child.tag not in MASKS:
-                    collector.note(f'shapes of kind {child.tag} given a mask without a pixel')
+                mask = element_mask(child, whole, collector, spot)
             shapes.append(Shape(label, outline.box(), group, spot, occlusion, mask))
     return tuple(shapes)

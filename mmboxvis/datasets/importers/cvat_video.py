@@ -11,13 +11,12 @@ from xml.etree import ElementTree
 
 from .box_set import BoxSet, Collector, OcclusionLevel, ReadOptions, Track, Video, VideoDraft
 from .cvat import (
-    MASKS,
     SHAPES,
     Outline,
     TaskFrames,
     between,
     element_mask,
-    frame_size,
+    mask_size,
     outline_mask,
     read_flag,
     read_labels,
@@ -169,7 +168,7 @@ def _read_track(
     key = place.text(element.get('id'), 'id')
     keys: dict[int, _Key] = {}
     keep = collector.options.keep_masks
-    size = frame_size((draft.video.width, draft.video.height), place) if keep else None
+    size = mask_size((draft.video.width, draft.video.height), place) if keep else None
     for shape in element:
         if shape.tag not in SHAPES:
             place.fail(f'unknown shape {shape.tag!r}, expected one of {sorted(SHAPES)}')
@@ -191,9 +190,7 @@ def _read_track(
         outside = bool(read_flag(shape, 'outside', spot))
         mask = None
         if size is not None and not outside:
-            mask = element_mask(shape, size, spot)
-            if shape.tag not in MASKS:
-                collector.note(f'shapes of kind {shape.tag} given a mask without a pixel')
+            mask = element_mask(shape, size, collector, spot)
         keys[position] = _Key(position, outline, outside, read_occlusion(shape, spot), mask)
     if not keys:
         collector.note('tracks without shapes left out')

@@ -17,7 +17,7 @@ from mmboxvis.files import FrameError, StrPath, path_below, whole_files
 from mmboxvis.run_lengths import MAX_PIXELS
 
 from ..image_size import image_size
-from .box_set import BoxSet, ReadOptions, Video, VideoDraft
+from .box_set import BoxSet, ReadOptions, Video, VideoDraft, pictures_of
 from .place import AnnotationError, Place
 
 JPEG_QUALITY = 95
@@ -176,15 +176,8 @@ def frames_in_movie(video: Video, *, step: int = 1) -> dict[int, str]:
             'their names have no numbers at the end that rise (walk_0010.jpg is frame 10), as '
             f'{video.file_names[0]!r}; use the images themselves instead of --frames'
         )
-    if video.numbers[0] < video.first_number:
-        raise AnnotationError(
-            f'video {video.name!r}: has frame {video.numbers[0]}, but frames count from '
-            f'{video.first_number}; say with --first-frame what number the first picture has'
-        )
-    return {
-        (number - video.first_number) * step: name
-        for number, name in zip(video.numbers, video.file_names, strict=True)
-    }
+    pictures = pictures_of(video.numbers, video.first_number, video.name, step=step)
+    return dict(zip(pictures, video.file_names, strict=True))
 
 
 def extract_frames(

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from pycocotools import mask as mask_utils
 
 from mmboxvis.plain_pickle import PlainUnpickler
 
 from .box_set import Box, BoxSet, Collector, ReadOptions, VideoDraft, from_corners
 from .coco_vid import read_categories, read_videos
 from .place import MAX_BYTES, AnnotationError, Place, read_json, shown
-from .rle import read_mask, rle_box
+from .rle import encode, frame_size, read_mask, rle_box
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,12 @@ class _Tested:
 
     @staticmethod
     def _mask(mask: object, draft: VideoDraft, place: Place) -> dict[str, Any]:
-        height, width = draft.video.height, draft.video.width
-        if height is None or width is None:
-            place.fail('masks, but the size of the frames is not known; give it with --size')
+        size = frame_size((draft.video.width, draft.video.height), place, 'masks, but ')
         if isinstance(mask, np.ndarray):
-            if mask.shape != (height, width):
-                place.fail(f'a mask of {mask.shape} in a frame of {(height, width)}')
-            mask = mask_utils.encode(np.asfortranarray(mask > 0, np.uint8))
-        return read_mask(mask, (height, width), place)
+            if mask.shape != size:
+                place.fail(f'a mask of {mask.shape} in a frame of {size}')
+            mask = encode(mask > 0)
+        return read_mask(mask, size, place)
 
 
 def read(source: Path, options: ReadOptions) -> BoxSet:

@@ -100,6 +100,25 @@ def empty_mask(size: tuple[int, int]) -> dict[str, Any]:
     return _as_text(mask_utils.frPyObjects(runs, *size))
 
 
+def frame_size(
+    size: tuple[int | None, int | None], place: Place, what: str = ''
+) -> tuple[int, int]:
+    """Height and width of a frame, which masks need.
+
+    Args:
+        size: width and height, ``None`` where they are not known.
+        place: of the mask.
+        what: begins the message.
+
+    Raises:
+        AnnotationError: if they are not known.
+    """
+    width, height = size
+    if width is None or height is None:
+        place.fail(f'{what}the size of the frames is not known; give it with --size')
+    return height, width
+
+
 def join_masks(masks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """One mask over all of some checked masks of one size."""
     return _as_text(mask_utils.merge(list(masks)))

@@ -12,7 +12,7 @@ from ..categories import match_categories
 from ..video_json import VideoInstances, VideoJsonReader
 from .box_set import VISIBILITY, Box, BoxSet, Collector, ReadOptions, Track, Video
 from .place import Place, read_json, shown
-from .rle import read_mask
+from .rle import frame_size, read_mask
 
 MAX_ENTRIES = 50_000_000
 """Entries of all tracks together, one a frame and object: some 0.5 GB of json."""
@@ -97,13 +97,9 @@ def _masks(annotation: dict[str, Any], video: Video, place: Place) -> list[dict[
     masks = annotation.get('segmentations')
     if masks is None:
         place.fail('has no segmentations; read without --keep-masks to have the boxes alone')
-    width, height = video.width, video.height
-    if width is None or height is None:
-        place.fail('the size of the frames is not known; give it with --size')
+    size = frame_size((video.width, video.height), place)
     return [
-        None
-        if mask is None
-        else read_mask(mask, (height, width), place.at(f'frame {frame}, segmentations'))
+        None if mask is None else read_mask(mask, size, place.at(f'frame {frame}, segmentations'))
         for frame, mask in enumerate(place.items(masks, 'segmentations', len(video.file_names)))
     ]
 
